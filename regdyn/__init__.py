@@ -1,0 +1,66 @@
+"""regdyn: what an optimizer's decay does to weights that see little gradient."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+# Names load on first use, so that `import regdyn` and the command line start without numba.
+_HOME = {
+    "simulate": "regdyn.dynamics.scalar",
+    "sample_noise": "regdyn.dynamics.scalar",
+    "ScalarConfig": "regdyn.dynamics.scalar",
+    "ScalarResult": "regdyn.dynamics.result",
+    "BurnIn": "regdyn.dynamics.noise",
+    "Gaussian": "regdyn.dynamics.noise",
+    "Gated": "regdyn.dynamics.noise",
+    "NoNoise": "regdyn.dynamics.noise",
+    "Signal": "regdyn.dynamics.noise",
+    "StdTable": "regdyn.dynamics.noise",
+    "StudentT": "regdyn.dynamics.noise",
+    "Trace": "regdyn.dynamics.noise",
+    "Constant": "regdyn.dynamics.schedules",
+    "Cosine": "regdyn.dynamics.schedules",
+    "CosineRestarts": "regdyn.dynamics.schedules",
+    "Step": "regdyn.dynamics.schedules",
+    "Table": "regdyn.dynamics.schedules",
+    "Adadelta": "regdyn.optimizers",
+    "Adagrad": "regdyn.optimizers",
+    "Adam": "regdyn.optimizers",
+    "AdaMax": "regdyn.optimizers",
+    "AMSGrad": "regdyn.optimizers",
+    "RMSProp": "regdyn.optimizers",
+    "SGD": "regdyn.optimizers",
+    "OPTIMIZERS": "regdyn.optimizers",
+    "InvalidParameter": "regdyn.errors",
+    "MissingExtra": "regdyn.errors",
+    "RegdynError": "regdyn.errors",
+}
+
+__all__ = ["__version__", *sorted(_HOME)]
+
+if TYPE_CHECKING:
+    from regdyn.dynamics.noise import (
+        BurnIn, Gated, Gaussian, NoNoise, Signal, StdTable, StudentT, Trace,
+    )  # fmt: skip
+    from regdyn.dynamics.result import ScalarResult
+    from regdyn.dynamics.scalar import ScalarConfig, sample_noise, simulate
+    from regdyn.dynamics.schedules import Constant, Cosine, CosineRestarts, Step, Table
+    from regdyn.errors import InvalidParameter, MissingExtra, RegdynError
+    from regdyn.optimizers import (
+        OPTIMIZERS, SGD, Adadelta, Adagrad, Adam, AdaMax, AMSGrad, RMSProp,
+    )  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'regdyn' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,216 @@
+"""The driver of every system: batches of trajectories, chunks of steps, blocks on threads.
+
+A system supplies the compiled kernel that carries blocks of lanes through a chunk; this file decides
+what is in memory when. None of these decisions changes a bit of the result.
+"""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Callable, Iterator, Protocol
+
+import numpy as np
+import psutil
+from numpy.typing import DTypeLike, NDArray
+
+from regdyn.dynamics.observables import N_BINS, accumulate
+from regdyn.dynamics.random import CHUNK, LANES, stream_starts
+from regdyn.errors import InvalidParameter
+from regdyn.parameters import check_integer
+
+BATCH = 2**16
+"""Trajectories in memory at once, besides the few numbers that are kept of each."""
+
+STEPS_PER_CALL = 4096
+"""Steps for which the per-step constants are tabulated at a time; a multiple of CHUNK."""
+
+SNAPSHOTS_PER_CALL = 16
+"""Recorded times whose values wait for the statistics at a time."""
+
+Progress = Callable[[int], None]
+"""Called with the number of trajectory-steps done since the last call."""
+
+
+def default_threads() -> int:
+    """The processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def aligned_empty(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray:
+    """An uninitialised array that starts on a cache line, so that wide loads never straddle two."""
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    raw = np.empty(size + 64, dtype=np.uint8)
+    offset = -raw.ctypes.data % 64
+    return raw[offset : offset + size].view(dtype).reshape(shape)
+
+
+def check_memory(needed: int, what: str) -> None:
+    """Raise InvalidParameter if `needed` bytes are not free now."""
+    free = psutil.virtual_memory().available
+    if needed > free:
+        raise InvalidParameter(
+            "trajectories",
+            f"few enough to fit: {what} needs {needed / 2**30:.3g} GiB and "
+            f"{free / 2**30:.3g} GiB are free",
+        )
+
+
+@dataclass(frozen=True)
+class Call:
+    """One stretch of steps t0 + 1 … t0 + length and the times recorded in it."""
+
+    t0: int
+    length: int
+    records: NDArray[np.int64]
+    first_record: int
+
+
+def plan_calls(steps: int, times: NDArray[np.int64]) -> list[Call]:
+    """Cut `steps` into calls that end on multiples of CHUNK and hold few recorded times each."""
+    calls = []
+    t0 = 0
+    record = int(np.searchsorted(times, 0, side="right"))
+    while t0 < steps:
+        end = min(t0 + STEPS_PER_CALL, steps)
+        if record + SNAPSHOTS_PER_CALL < len(times):
+            last = int(times[record + SNAPSHOTS_PER_CALL - 1])
+            end = min(end, max(t0 + CHUNK, last - last % CHUNK))
+        upto = int(np.searchsorted(times, end, side="right"))
+        calls.append(Call(t0, end - t0, times[record:upto], record))
+        t0, record = end, upto
+    return calls
+
+
+@dataclass
+class Batch:
+    """The lanes in memory: per block its rows of numbers, and what each trajectory leaves behind."""
+
+    first: int
+    count: int
+    rows: NDArray
+    streams: NDArray[np.uint64]
+
+    @property
+    def blocks(self) -> int:
+        return len(self.rows)
+
+
+class System(Protocol):
+    """What the driver asks of a system."""
+
+    dtype: np.dtype
+    n_rows: int
+    overflow: float
+
+    def start(self, batch: Batch) -> None:
+        """Write the initial rows of every lane."""
+
+    def prepare(self, call: Call) -> None:
+        """Tabulate what is constant within each step of the call."""
+
+    def advance(
+        self, batch: Batch, call: Call, first_block: int, last_block: int, snapshots: NDArray
+    ) -> None:
+        """Carry the blocks through the call; runs on several threads at once, without the GIL."""
+
+    def finish(self, batch: Batch) -> None:
+        """Keep what the result needs of the batch."""
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Moments (times, 3) and histogram (times, N_BINS + 2) at the recorded times."""
+
+    moments: NDArray[np.float64]
+    histogram: NDArray[np.int64]
+
+
+@contextmanager
+def _thread_pool(threads: int) -> Iterator[ThreadPoolExecutor]:
+    """A pool that drops what has not started when the block is left by an exception."""
+    pool = ThreadPoolExecutor(threads)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _results(futures: list[Future[None]]) -> None:
+    wait(futures)
+    for future in futures:
+        future.result()
+
+
+def drive(
+    system: System,
+    *,
+    steps: int,
+    trajectories: int,
+    times: NDArray[np.int64],
+    seed: int,
+    threads: int | None = None,
+    batch_size: int = BATCH,
+    progress: Progress | None = None,
+) -> Statistics:
+    """Run `trajectories` trajectories of `system` for `steps` steps.
+
+    Parameters
+    ----------
+    times
+        Sorted steps at which the statistics are taken; 0 is the start.
+    seed
+        Key of the random streams.
+    threads
+        Worker threads; all processors of this process where None.
+    batch_size
+        Trajectories in memory at once, rounded up to whole blocks.
+    progress
+        Told how many trajectory-steps have been done.
+    """
+    threads = check_integer("threads", threads or default_threads(), 1, 4096)
+    calls = plan_calls(steps, times)
+    moments = np.zeros((len(times), 3))
+    histogram = np.zeros((len(times), N_BINS + 2), dtype=np.int64)
+    batch_size = -(-batch_size // LANES) * LANES
+    n_snapshots = max([len(call.records) for call in calls], default=0)
+    scratch = np.empty((max(n_snapshots, 1), LANES), dtype=np.int64)
+
+    with _thread_pool(threads) as pool:
+        for first in range(0, trajectories, batch_size):
+            count = min(batch_size, trajectories - first)
+            blocks = -(-count // LANES)
+            rows = aligned_empty((blocks, system.n_rows * LANES), system.dtype)
+            streams = aligned_empty((blocks, 4 * LANES), np.uint64)
+            starts = stream_starts(seed, first, blocks * LANES)
+            streams[:] = starts.reshape(blocks, LANES, 4).swapaxes(1, 2).reshape(blocks, -1)
+            batch = Batch(first, count, rows, streams)
+            system.start(batch)
+            snapshots = aligned_empty((n_snapshots, blocks * LANES), system.dtype)
+
+            def statistics(record: int, values: NDArray, slot: int) -> None:
+                accumulate(
+                    values, count, system.overflow, scratch[slot], moments[record], histogram[record]
+                )
+
+            if len(times) and times[0] == 0:
+                start = np.ascontiguousarray(rows[:, :LANES]).reshape(-1)
+                statistics(0, start, 0)
+            # Several slices per thread even out threads of unequal speed.
+            edges = np.linspace(0, blocks, min(blocks, 4 * threads) + 1).astype(int)
+            for call in calls:
+                system.prepare(call)
+                _results([
+                    pool.submit(system.advance, batch, call, int(a), int(b), snapshots)
+                    for a, b in zip(edges[:-1], edges[1:])
+                ])  # fmt: skip
+                _results([
+                    pool.submit(statistics, call.first_record + i, snapshots[i], i)
+                    for i in range(len(call.records))
+                ])  # fmt: skip
+                if progress is not None:
+                    progress(count * call.length)
+            system.finish(batch)
+    return Statistics(moments, histogram)

@@ -1,0 +1,193 @@
+"""Gradient models: what the loss sends to a weight that sees little of it.
+
+Every model gives the gradient of step t as sigma_t * z_t, where z_t has mean 0 and variance 1 (times the
+gate, where there is one) and is drawn as :mod:`regdyn.dynamics.random` says.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Union
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from regdyn.errors import InvalidParameter
+from regdyn.parameters import check_integer, check_number
+
+MAX_BURN_IN = 2**40
+
+
+@dataclass(frozen=True)
+class BurnIn:
+    """Stds of mehta2019, figure 4: `early` for the first `steps` steps, then `late`.
+
+    The paper's "transition into the low gradient regime" is 1e-3 for 100 steps, then 1e-5.
+    """
+
+    late: float = 1e-5
+    early: float = 1e-3
+    steps: int = 100
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "late", check_number("sigma", self.late, "[0, inf)"))
+        object.__setattr__(self, "early", check_number("burn_in_sigma", self.early, "[0, inf)"))
+        steps = check_integer("burn_in_steps", self.steps, 0, MAX_BURN_IN)
+        object.__setattr__(self, "steps", steps)
+
+    def __call__(self, t: NDArray[np.int64]) -> NDArray[np.float64]:
+        return np.where(np.asarray(t) <= self.steps, self.early, self.late)
+
+
+@dataclass(frozen=True, eq=False)
+class StdTable:
+    """One std per step, from an array; the last one holds after its end."""
+
+    stds: NDArray[np.float64]
+
+    def __init__(self, stds: ArrayLike) -> None:
+        values = np.atleast_1d(np.asarray(stds, dtype=float))
+        if values.ndim != 1 or not len(values) or not np.all(np.isfinite(values) & (values >= 0)):
+            raise InvalidParameter(
+                "sigma", "a number or a one-dimensional array of finite numbers >= 0"
+            )
+        object.__setattr__(self, "stds", values)
+
+    def __call__(self, t: NDArray[np.int64]) -> NDArray[np.float64]:
+        return self.stds[np.minimum(np.asarray(t) - 1, len(self.stds) - 1)]
+
+    def __repr__(self) -> str:
+        return f"StdTable({len(self.stds)} stds)"
+
+
+Stds = Union[BurnIn, StdTable]
+
+
+def _as_stds(sigma: Stds | ArrayLike) -> Stds:
+    return sigma if isinstance(sigma, (BurnIn, StdTable)) else StdTable(sigma)
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    """g_t ~ N(0, sigma_t^2), independent from step to step.
+
+    `sigma` is a `BurnIn` (the default is the paper's), a number, or an array with one std per step.
+    """
+
+    name: ClassVar[str] = "gaussian"
+    sigma: Stds | ArrayLike = BurnIn()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sigma", _as_stds(self.sigma))
+
+
+@dataclass(frozen=True)
+class Gated:
+    """g_t ~ N(0, sigma_t^2) with probability p, else exactly 0: the weight of a selective feature.
+
+    A feature that fires on a share p of the inputs sends a gradient only in that share of the steps, the
+    mechanism of mehta2019, section 3. sigma_t is the std while the gate is open; p is used to 2^-32.
+    """
+
+    name: ClassVar[str] = "gated"
+    p: float = 0.1
+    sigma: Stds | ArrayLike = BurnIn()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "p", check_number("gate_probability", self.p, "[0, 1]"))
+        object.__setattr__(self, "sigma", _as_stds(self.sigma))
+
+
+@dataclass(frozen=True)
+class StudentT:
+    """Student's t with `dof` degrees of freedom, scaled so that sigma_t is its std (hence dof > 2)."""
+
+    name: ClassVar[str] = "student-t"
+    dof: float = 5.0
+    sigma: Stds | ArrayLike = BurnIn()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "dof", check_number("dof", self.dof, "(2, inf)"))
+        object.__setattr__(self, "sigma", _as_stds(self.sigma))
+
+
+@dataclass(frozen=True, eq=False)
+class Trace:
+    """Recorded gradients: one value per step, or an array of shape (steps, trajectories).
+
+    Used as they are; a memory-mapped array is read piece by piece.
+    """
+
+    name: ClassVar[str] = "trace"
+    values: NDArray[np.floating]
+
+    def __init__(self, values: ArrayLike) -> None:
+        array = values if isinstance(values, np.ndarray) else np.asarray(values)
+        if array.ndim == 1:
+            array = array[:, None]
+        if array.ndim != 2 or not array.size or array.dtype.kind not in "fiu":
+            raise InvalidParameter(
+                "trace",
+                "numbers of shape (steps,) or (steps, trajectories)",
+                f"{array.dtype} of shape {np.shape(values)}",
+            )
+        for start in range(0, len(array), 4096):
+            finite = np.isfinite(array[start : start + 4096])
+            if not finite.all():
+                row = start + int(np.argmin(finite.all(axis=1)))
+                raise InvalidParameter("trace", "finite", f"NaN or infinity at step {row + 1}")
+        object.__setattr__(self, "values", array)
+
+    @classmethod
+    def load(cls, path: str) -> Trace:
+        """From a .npy file, memory-mapped."""
+        try:
+            return cls(np.load(path, mmap_mode="r", allow_pickle=False))
+        except (OSError, ValueError) as error:
+            if isinstance(error, InvalidParameter):
+                raise
+            raise InvalidParameter("trace", f"a readable .npy file ({error})", path) from None
+
+    def check_shape(self, steps: int, trajectories: int) -> None:
+        """Raise InvalidParameter unless there is a value for every step and trajectory."""
+        rows, columns = self.values.shape
+        if rows != steps or columns not in (1, trajectories):
+            raise InvalidParameter(
+                "trace",
+                f"of shape ({steps},) or ({steps}, {trajectories}), one value per step",
+                f"shape ({rows}, {columns})" if columns > 1 else f"shape ({rows},)",
+            )
+
+    def __repr__(self) -> str:
+        return f"Trace{self.values.shape}"
+
+
+@dataclass(frozen=True)
+class NoNoise:
+    """g_t = 0: the decay alone."""
+
+    name: ClassVar[str] = "none"
+
+
+Noise = Union[Gaussian, Gated, StudentT, Trace, NoNoise]
+
+NOISES: dict[str, type] = {
+    model.name: model for model in (Gaussian, Gated, StudentT, Trace, NoNoise)
+}
+
+
+@dataclass(frozen=True)
+class Signal:
+    """A quadratic loss around `target` with curvature `strength`: its gradient h * (theta - target).
+
+    Added to the noise at every step, whether or not a gate is open.
+    """
+
+    strength: float = 0.0
+    target: float = 0.0
+
+    def __post_init__(self) -> None:
+        strength = check_number("signal", self.strength, "(-inf, inf)")
+        object.__setattr__(self, "strength", strength)
+        target = check_number("target", self.target, "(-inf, inf)")
+        object.__setattr__(self, "target", target)

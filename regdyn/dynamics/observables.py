@@ -1,0 +1,137 @@
+"""Streaming statistics of an ensemble: their size depends on neither steps nor trajectories."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from regdyn.dynamics._jit import bits_of, inlined, summing_kernel, use_wide_vectors
+from regdyn.dynamics.random import LANES, minus_two_log
+from regdyn.errors import InvalidParameter
+from regdyn.parameters import check_integer
+
+LOW, HIGH, BIN_WIDTH = 1e-12, 1e3, 0.01
+"""Range and relative width of the bins of |theta|."""
+
+N_BINS = math.ceil(math.log(HIGH / LOW) / math.log1p(BIN_WIDTH))
+
+_LOG_LOW = math.log(LOW)
+_PER_BIN = 1.0 / math.log1p(BIN_WIDTH)
+_63_LN2 = 63.0 * math.log(2.0)
+
+
+def bin_edges() -> NDArray[np.float64]:
+    """The N_BINS + 1 edges of the bins of |theta|, geometric from LOW to HIGH (just above it)."""
+    return np.asarray(LOW * (1.0 + BIN_WIDTH) ** np.arange(N_BINS + 1))
+
+
+def log_times(steps: int, per_decade: int = 12) -> NDArray[np.int64]:
+    """0, then about `per_decade` whole steps per factor of ten up to and including `steps`."""
+    count = max(2, math.ceil(per_decade * math.log10(max(steps, 2))) + 1)
+    spaced = np.unique(np.round(np.geomspace(1, steps, count)).astype(np.int64))
+    return np.concatenate(([0], spaced))
+
+
+def check_times(times: ArrayLike | None, steps: int) -> NDArray[np.int64]:
+    """`times` as sorted unique steps in [0, steps]; log-spaced ones where None."""
+    if times is None:
+        return log_times(steps)
+    values = sorted({check_integer("times", t, 0, steps) for t in np.atleast_1d(np.asarray(times))})
+    if not values:
+        raise InvalidParameter("times", f"at least one step in [0, {steps}]")
+    return np.asarray(values, dtype=np.int64)
+
+
+@inlined
+def _bin_of(magnitude: Any) -> Any:
+    """Index into a histogram row: 0 underflow, 1 … N_BINS, N_BINS + 1 overflow; for finite input."""
+    log = -0.5 * minus_two_log(bits_of(magnitude + 1e-300)) + _63_LN2
+    position = (log - _LOG_LOW) * _PER_BIN
+    return np.int64(min(max(position + 1.0, 0.0), N_BINS + 1.0))
+
+
+@summing_kernel
+def accumulate(values: Any, count: Any, limit: Any, bins: Any, moments: Any, histogram: Any) -> None:
+    """Add one recorded time of a batch to its moments and histogram.
+
+    Parameters
+    ----------
+    values
+        theta of every lane, shape (blocks * LANES,).
+    count
+        Lanes that hold a trajectory.
+    limit
+        Lanes with not |theta| <= limit have diverged and are left out.
+    bins
+        Scratch of shape (LANES,), int64.
+    moments
+        (n, mean, sum of squared deviations), merged block by block (Chan et al. 1983).
+    histogram
+        Counts of shape (N_BINS + 2,).
+    """
+    use_wide_vectors()
+    for start in range(0, count, LANES):
+        width = min(LANES, count - start)
+        block = values[start : start + width]
+        n = 0.0
+        total = 0.0
+        for i in range(width):
+            x = np.float64(block[i])
+            alive = abs(x) <= limit
+            n += 1.0 if alive else 0.0
+            total += x if alive else 0.0
+        if n == 0.0:
+            continue
+        mean = total / n
+        squares = 0.0
+        for i in range(width):
+            x = np.float64(block[i])
+            alive = abs(x) <= limit
+            deviation = x - mean if alive else 0.0
+            squares += deviation * deviation
+            bins[i] = _bin_of(abs(x)) if alive else -1
+        for i in range(width):
+            if bins[i] >= 0:
+                histogram[bins[i]] += 1
+        before = moments[0]
+        merged = before + n
+        delta = mean - moments[1]
+        moments[0] = merged
+        moments[1] += delta * (n / merged)
+        moments[2] += squares + delta * delta * (before * n / merged)
+
+
+def histogram_quantiles(histogram: NDArray[np.int64], levels: ArrayLike) -> NDArray[np.float64]:
+    """Quantiles of |theta| from rows of counts, interpolated geometrically inside a bin.
+
+    Parameters
+    ----------
+    histogram
+        Counts of shape (times, N_BINS + 2), under- and overflow first and last.
+    levels
+        Levels q in (0, 1), shape (k,).
+
+    Returns
+    -------
+    Array of shape (times, k), within 1 percent of the exact sample quantile. A quantile below LOW is
+    returned as LOW, one above HIGH as HIGH; a row without counts gives NaN.
+    """
+    levels = np.asarray(levels, dtype=float)
+    edges = bin_edges()
+    quantiles = np.full((len(histogram), len(levels)), np.nan)
+    for row, counts in zip(quantiles, histogram):
+        cumulative = np.cumsum(counts)
+        if cumulative[-1] == 0:
+            continue
+        wanted = levels * cumulative[-1]
+        index = np.searchsorted(cumulative, wanted, side="left")
+        inside = (index >= 1) & (index <= N_BINS)
+        row[index < 1] = LOW
+        row[index > N_BINS] = HIGH
+        i = index[inside]
+        share = (wanted[inside] - cumulative[i - 1]) / counts[i]
+        row[inside] = edges[i - 1] * (1.0 + BIN_WIDTH) ** share
+    return quantiles

@@ -1,0 +1,41 @@
+"""Errors that a user can cause, each of which prints as one line."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class RegdynError(Exception):
+    """Base of the errors that regdyn raises on purpose."""
+
+
+class InvalidParameter(RegdynError, ValueError):
+    """A parameter has a value that cannot be used.
+
+    Parameters
+    ----------
+    name
+        The parameter as Python spells it (the command line turns it into an option).
+    requirement
+        What is allowed, so that "NAME must be REQUIREMENT" is a sentence.
+    value
+        What was given; left out of the message where it is None.
+    """
+
+    def __init__(self, name: str, requirement: str, value: Any = None) -> None:
+        self.name = name
+        self.requirement = requirement
+        self.value = value
+        super().__init__(name, requirement, value)
+
+    def describe(self, name: str) -> str:
+        """The message with the parameter called `name`."""
+        got = "" if self.value is None else f", got {self.value}"
+        return f"{name} must be {self.requirement}{got}"
+
+    def __str__(self) -> str:
+        return self.describe(self.name)
+
+
+class MissingExtra(RegdynError, ImportError):
+    """A library that is not part of the core is needed."""

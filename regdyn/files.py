@@ -1,0 +1,56 @@
+"""Writing files: whole or not at all, and never over an existing one by accident."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Iterator
+
+from regdyn.errors import InvalidParameter
+
+
+def check_target(name: str, path: str | os.PathLike[str], force: bool = False) -> Path:
+    """`path` if a file can be written there, else InvalidParameter for the parameter `name`."""
+    target = Path(path)
+    if target.is_dir():
+        raise InvalidParameter(name, "a file, not a folder", target)
+    if target.exists() and not force:
+        raise InvalidParameter(name, "a new file (--force overwrites)", f"{target}, which exists")
+    folder = target.parent
+    if not folder.is_dir():
+        raise InvalidParameter(name, "in an existing folder", target)
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InvalidParameter(name, "in a writable folder", f"{target} ({error.strerror})") from None
+    return target
+
+
+@contextmanager
+def written_whole(name: str, path: str | os.PathLike[str], force: bool = False) -> Iterator[Path]:
+    """A temporary path beside `path` that takes its place when the block ends well.
+
+    Raises
+    ------
+    InvalidParameter
+        If `path` exists and `force` is not given, or cannot be written.
+    """
+    target = check_target(name, path, force)
+    handle, temporary = tempfile.mkstemp(
+        prefix=f".{target.stem}-", suffix=target.suffix, dir=target.parent
+    )
+    os.close(handle)
+    try:
+        yield Path(temporary)
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)
+        os.replace(temporary, target)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise InvalidParameter(name, "writable", f"{target} ({reason})") from None
+    finally:
+        Path(temporary).unlink(missing_ok=True)

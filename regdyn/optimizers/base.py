@@ -1,0 +1,101 @@
+"""What every update rule has in common, and where the decay acts around it."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, ClassVar, Mapping, TypeAlias
+
+from regdyn.parameters import check_choice, check_fields
+
+Number: TypeAlias = Any
+"""A Python float, or a NumPy array that broadcasts like one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optimizer:
+    """One update rule with its hyperparameters.
+
+    A rule is written once, as a scalar step. The ensemble engine compiles that same method and
+    runs it over lanes; called from Python it is the oracle of the tests.
+
+    A subclass sets `name`, `state_names` and the fields, and defines `constants` and `step`.
+    `step` may use its arguments and `math` alone: no attribute of `self` and no literal number
+    (a literal is float64 and would promote a float32 run); both belong into `constants`.
+    """
+
+    name: ClassVar[str]
+    state_names: ClassVar[tuple[str, ...]]
+
+    lr: float
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+    def initial_state(self) -> tuple[float, ...]:
+        """The state before the first step, one number for each of `state_names`."""
+        return (0.0,) * len(self.state_names)
+
+    def constants(self, t: Number, lr: Number) -> tuple[Number, ...]:
+        """What is constant within step t = 1, 2, … under the learning rate of that step.
+
+        Takes numbers, or arrays of one value per step; each entry of the result broadcasts to them.
+        """
+        raise NotImplementedError
+
+    def step(
+        self,
+        theta: float,
+        g: float,
+        state: tuple[float, ...],
+        c: tuple[float, ...],
+    ) -> tuple[float, tuple[float, ...]]:
+        """The parameter and the state after one step with gradient g and c = constants(t, lr)."""
+        raise NotImplementedError
+
+    def parameters(self) -> dict[str, float | bool]:
+        """The hyperparameters by name."""
+        return dataclasses.asdict(self)
+
+
+REGULARIZATIONS: Mapping[str, str] = {
+    "none": "no decay",
+    "l2": "g += lam * theta, before the update rule sees the gradient",
+    "decoupled": "theta *= 1 - lr * lam, before the update (AdamW; torch's order)",
+    "paper": "theta *= 1 - lam * schedule scale, after the update (mehta2019)",
+}
+
+
+def decay_placement(
+    regularization: str, lam: float, lr: Number, scale: Number
+) -> tuple[Number, Number, Number]:
+    """Where the decay acts, as (l2, before, after), each a number or one value per step.
+
+    Every step reads theta' = after * rule(before * theta, g + l2 * theta): a placement is data
+    around any rule and needs no code of its own.
+
+    Parameters
+    ----------
+    regularization
+        A key of `REGULARIZATIONS`.
+    lam
+        Strength of the decay.
+    lr
+        Learning rate of each step, schedule included.
+    scale
+        The schedule alone: 1 at the base learning rate.
+
+    Raises
+    ------
+    InvalidParameter
+        For an unknown `regularization`.
+    """
+    check_choice("regularization", regularization, REGULARIZATIONS)
+    l2, before, after = 0.0, 1.0, 1.0
+    if regularization == "l2":
+        l2 = lam
+    elif regularization == "decoupled":
+        before = 1.0 - lr * lam
+    elif regularization == "paper":
+        after = 1.0 - lam * scale
+    return l2, before, after

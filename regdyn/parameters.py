@@ -1,0 +1,79 @@
+"""Parameters with a range: declared once, checked in Python, documented on the command line."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any, Iterable
+
+from regdyn.errors import InvalidParameter
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A range of real numbers written the usual way: "[0, 1)", "(0, inf)".
+
+    A closed end at infinity ("[0, inf]") does not occur: infinities and NaN are never inside.
+    """
+
+    text: str
+
+    def __contains__(self, value: float) -> bool:
+        low, high = (float(end) for end in self.text[1:-1].split(","))
+        if not math.isfinite(value):
+            return False
+        above = value >= low if self.text[0] == "[" else value > low
+        below = value <= high if self.text[-1] == "]" else value < high
+        return above and below
+
+
+def check_number(name: str, value: Any, interval: str) -> float:
+    """`value` as a float inside `interval`, or InvalidParameter."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise InvalidParameter(name, f"a number in {interval}", repr(value)) from None
+    if number not in Interval(interval):
+        raise InvalidParameter(name, f"in {interval}", value)
+    return number
+
+
+def check_integer(name: str, value: Any, low: int, high: int) -> int:
+    """`value` as an int with low <= value <= high, or InvalidParameter."""
+    integral = hasattr(value, "__index__") or (isinstance(value, float) and value.is_integer())
+    if not integral or not low <= int(value) <= high:
+        raise InvalidParameter(name, f"an integer in [{low}, {high}]", value)
+    return int(value)
+
+
+def check_choice(name: str, value: Any, choices: Iterable[str]) -> str:
+    """`value` if it is one of `choices`, or InvalidParameter that names the nearest one."""
+    known = list(choices)
+    if value in known:
+        return str(value)
+    near = get_close_matches(str(value).lower(), known, n=1, cutoff=0.5)
+    hint = f" (nearest: {near[0]})" if near else ""
+    raise InvalidParameter(name, f"one of {', '.join(known)}{hint}", repr(value))
+
+
+def number(default: float, interval: str, doc: str) -> Any:
+    """A dataclass field that holds a real number inside `interval`."""
+    return dataclasses.field(default=default, metadata={"interval": interval, "doc": doc})
+
+
+def flag(default: bool, doc: str) -> Any:
+    """A dataclass field that holds True or False."""
+    return dataclasses.field(default=default, metadata={"doc": doc})
+
+
+def check_fields(instance: Any) -> None:
+    """Check every field made by `number` and `flag`, and store numbers as floats."""
+    for field in dataclasses.fields(instance):
+        value = getattr(instance, field.name)
+        if "interval" in field.metadata:
+            value = check_number(field.name, value, field.metadata["interval"])
+        elif isinstance(field.default, bool) and not isinstance(value, bool):
+            raise InvalidParameter(field.name, "True or False", value)
+        object.__setattr__(instance, field.name, value)
