@@ -35,7 +35,6 @@ _HOME = {
     "SGD": "regdyn.optimizers",
     "OPTIMIZERS": "regdyn.optimizers",
     "InvalidParameter": "regdyn.errors",
-    "MissingExtra": "regdyn.errors",
     "RegdynError": "regdyn.errors",
 }
 
@@ -48,7 +47,7 @@ if TYPE_CHECKING:
     from regdyn.dynamics.result import ScalarResult
     from regdyn.dynamics.scalar import ScalarConfig, sample_noise, simulate
     from regdyn.dynamics.schedules import Constant, Cosine, CosineRestarts, Step, Table
-    from regdyn.errors import InvalidParameter, MissingExtra, RegdynError
+    from regdyn.errors import InvalidParameter, RegdynError
     from regdyn.optimizers import (
         OPTIMIZERS, SGD, Adadelta, Adagrad, Adam, AdaMax, AMSGrad, RMSProp,
     )  # fmt: skip

@@ -35,7 +35,3 @@ class InvalidParameter(RegdynError, ValueError):
 
     def __str__(self) -> str:
         return self.describe(self.name)
-
-
-class MissingExtra(RegdynError, ImportError):
-    """A library that is not part of the core is needed."""

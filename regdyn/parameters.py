@@ -41,11 +41,16 @@ def check_number(name: str, value: Any, interval: str) -> float:
 
 
 def check_integer(name: str, value: Any, low: int, high: int) -> int:
-    """`value` as an int with low <= value <= high, or InvalidParameter."""
-    integral = hasattr(value, "__index__") or (isinstance(value, float) and value.is_integer())
-    if not integral or not low <= int(value) <= high:
+    """`value`, a whole number or its text ("4096", "1e6"), as an int in [low, high]."""
+    try:
+        number = int(value) if not isinstance(value, str) or value.isdecimal() else float(value)
+        whole = int(number)
+        integral = whole == float(value) if abs(whole) < 2**53 else whole == number
+    except (TypeError, ValueError, OverflowError):
+        integral = False
+    if not integral or not low <= whole <= high:
         raise InvalidParameter(name, f"an integer in [{low}, {high}]", value)
-    return int(value)
+    return whole
 
 
 def check_choice(name: str, value: Any, choices: Iterable[str]) -> str:

@@ -34,6 +34,12 @@ Progress = Callable[[int], None]
 """Called with the number of trajectory-steps done since the last call."""
 
 
+def compile_statistics(dtype: DTypeLike) -> None:
+    """Make sure that the compiled statistics exist, by a call without trajectories."""
+    lanes = np.zeros(LANES, dtype=np.int64)
+    accumulate(np.empty(0, dtype), 0, 1.0, lanes, np.zeros(3), np.zeros(N_BINS + 2, dtype=np.int64))
+
+
 def default_threads() -> int:
     """The processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -68,9 +74,8 @@ class Call:
     first_record: int
 
 
-def plan_calls(steps: int, times: NDArray[np.int64]) -> list[Call]:
+def plan_calls(steps: int, times: NDArray[np.int64]) -> Iterator[Call]:
     """Cut `steps` into calls that end on multiples of CHUNK and hold few recorded times each."""
-    calls = []
     t0 = 0
     record = int(np.searchsorted(times, 0, side="right"))
     while t0 < steps:
@@ -79,9 +84,8 @@ def plan_calls(steps: int, times: NDArray[np.int64]) -> list[Call]:
             last = int(times[record + SNAPSHOTS_PER_CALL - 1])
             end = min(end, max(t0 + CHUNK, last - last % CHUNK))
         upto = int(np.searchsorted(times, end, side="right"))
-        calls.append(Call(t0, end - t0, times[record:upto], record))
+        yield Call(t0, end - t0, times[record:upto], record)
         t0, record = end, upto
-    return calls
 
 
 @dataclass
@@ -170,13 +174,12 @@ def drive(
     progress
         Told how many trajectory-steps have been done.
     """
-    threads = check_integer("threads", threads or default_threads(), 1, 4096)
-    calls = plan_calls(steps, times)
+    threads = check_integer("threads", default_threads() if threads is None else threads, 1, 4096)
     moments = np.zeros((len(times), 3))
     histogram = np.zeros((len(times), N_BINS + 2), dtype=np.int64)
     batch_size = -(-batch_size // LANES) * LANES
-    n_snapshots = max([len(call.records) for call in calls], default=0)
-    scratch = np.empty((max(n_snapshots, 1), LANES), dtype=np.int64)
+    n_snapshots = min(len(times), SNAPSHOTS_PER_CALL)
+    bins = np.empty((SNAPSHOTS_PER_CALL, LANES), dtype=np.int64)
 
     with _thread_pool(threads) as pool:
         for first in range(0, trajectories, batch_size):
@@ -192,7 +195,7 @@ def drive(
 
             def statistics(record: int, values: NDArray, slot: int) -> None:
                 accumulate(
-                    values, count, system.overflow, scratch[slot], moments[record], histogram[record]
+                    values, count, system.overflow, bins[slot], moments[record], histogram[record]
                 )
 
             if len(times) and times[0] == 0:
@@ -200,7 +203,7 @@ def drive(
                 statistics(0, start, 0)
             # Several slices per thread even out threads of unequal speed.
             edges = np.linspace(0, blocks, min(blocks, 4 * threads) + 1).astype(int)
-            for call in calls:
+            for call in plan_calls(steps, times):
                 system.prepare(call)
                 _results([
                     pool.submit(system.advance, batch, call, int(a), int(b), snapshots)

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from regdyn.errors import InvalidParameter
 from regdyn.parameters import check_integer, check_number
 
-MAX_BURN_IN = 2**40
+MAX_BURN_IN = 10**12
 
 
 @dataclass(frozen=True)

@@ -28,11 +28,14 @@ def bin_edges() -> NDArray[np.float64]:
     return np.asarray(LOW * (1.0 + BIN_WIDTH) ** np.arange(N_BINS + 1))
 
 
-def log_times(steps: int, per_decade: int = 12) -> NDArray[np.int64]:
-    """0, then about `per_decade` whole steps per factor of ten up to and including `steps`."""
-    count = max(2, math.ceil(per_decade * math.log10(max(steps, 2))) + 1)
-    spaced = np.unique(np.round(np.geomspace(1, steps, count)).astype(np.int64))
-    return np.concatenate(([0], spaced))
+_PREFERRED = (1.0, 1.25, 1.6, 2.0, 2.5, 3.2, 4.0, 5.0, 6.3, 8.0)
+
+
+def log_times(steps: int) -> NDArray[np.int64]:
+    """0, then ten preferred numbers per decade (1, 2, 5 among them) up to and including `steps`."""
+    decades = range(math.ceil(math.log10(steps)) + 1)
+    spaced = {int(number * 10**decade) for decade in decades for number in _PREFERRED}
+    return np.asarray(sorted({0, steps} | {t for t in spaced if t < steps}), dtype=np.int64)
 
 
 def check_times(times: ArrayLike | None, steps: int) -> NDArray[np.int64]:

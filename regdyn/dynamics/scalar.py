@@ -19,6 +19,7 @@ from regdyn.dynamics.engine import (
     Progress,
     aligned_empty,
     check_memory,
+    compile_statistics,
     drive,
 )
 from regdyn.dynamics.noise import Gated, Gaussian, Noise, NoNoise, Signal, StudentT, Trace
@@ -30,7 +31,7 @@ from regdyn.errors import InvalidParameter
 from regdyn.optimizers import REGULARIZATIONS, Optimizer, decay_placement, make_optimizer
 from regdyn.parameters import check_choice, check_integer, check_number
 
-MAX_COUNT = 2**40
+MAX_COUNT = 10**12
 
 DTYPES = {"float64": np.dtype(np.float64), "float32": np.dtype(np.float32)}
 
@@ -304,15 +305,14 @@ class _ScalarSystem:
         )  # fmt: skip
 
     def compile(self) -> None:
-        """Make sure that the kernels exist, by a call that has no blocks."""
-        batch = Batch(
-            0, 0, aligned_empty((0, self.n_rows * LANES), self.dtype),
-            aligned_empty((0, 4 * LANES), np.uint64),
-        )  # fmt: skip
+        """Make sure that the kernels exist, by calls that have no blocks."""
+        nothing = Call(0, 1, np.zeros(0, np.int64), 0)
+        rows = aligned_empty((0, self.n_rows * LANES), self.dtype)
+        batch = Batch(0, 0, rows, aligned_empty((0, 4 * LANES), np.uint64))
         self.start(batch)
-        self.prepare(Call(0, 1, np.zeros(0, np.int64), 0))
-        self.advance(batch, Call(0, 1, np.zeros(0, np.int64), 0), 0, 0,
-                     aligned_empty((0, 0), self.dtype))  # fmt: skip
+        self.prepare(nothing)
+        self.advance(batch, nothing, 0, 0, aligned_empty((0, 0), self.dtype))
+        compile_statistics(self.dtype)
 
     def finish(self, batch: Batch) -> None:
         part = slice(batch.first, batch.first + batch.count)

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from regdyn.errors import InvalidParameter
 from regdyn.parameters import check_integer, check_number
 
-MAX_STEPS = 2**40
+MAX_STEPS = 10**12
 
 
 class Schedule(Protocol):

@@ -1,0 +1,5 @@
+"""`python -m regdyn`."""
+
+from regdyn.cli import script
+
+script()
