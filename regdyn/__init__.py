@@ -42,14 +42,28 @@ __all__ = ["__version__", *sorted(_HOME)]
 
 if TYPE_CHECKING:
     from regdyn.dynamics.noise import (
-        BurnIn, Gated, Gaussian, NoNoise, Signal, StdTable, StudentT, Trace,
+        BurnIn,
+        Gated,
+        Gaussian,
+        NoNoise,
+        Signal,
+        StdTable,
+        StudentT,
+        Trace,
     )  # fmt: skip
     from regdyn.dynamics.result import ScalarResult
     from regdyn.dynamics.scalar import ScalarConfig, sample_noise, simulate
     from regdyn.dynamics.schedules import Constant, Cosine, CosineRestarts, Step, Table
     from regdyn.errors import InvalidParameter, RegdynError
     from regdyn.optimizers import (
-        OPTIMIZERS, SGD, Adadelta, Adagrad, Adam, AdaMax, AMSGrad, RMSProp,
+        OPTIMIZERS,
+        SGD,
+        Adadelta,
+        Adagrad,
+        Adam,
+        AdaMax,
+        AMSGrad,
+        RMSProp,
     )  # fmt: skip
 
 

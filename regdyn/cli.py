@@ -8,16 +8,17 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import sys
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Callable, Iterator, Optional, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from regdyn import __version__
 from regdyn.errors import InvalidParameter
-from regdyn.optimizers import OPTIMIZERS, REGULARIZATIONS, Optimizer
+from regdyn.optimizers import OPTIMIZERS, REGULARIZATIONS, Optimizer, make_optimizer
 from regdyn.parameters import check_choice, check_integer, check_number
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ _UsageError: type[Exception] = typer.BadParameter.__mro__[2]
 
 # Options whose name is not the parameter's with dashes.
 _FLAGS = {"optimizer": "--opt", "regularization": "--reg"}
+
+INTERRUPTED = 130
 
 app = typer.Typer(
     name="regdyn",
@@ -46,6 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     try:
         code = app(args=None if arguments is None else list(arguments), standalone_mode=False)
+        if code == INTERRUPTED:
+            raise KeyboardInterrupt
         return int(code or 0)
     except InvalidParameter as error:
         name = _FLAGS.get(error.name, "--" + error.name.replace("_", "-"))
@@ -57,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except MemoryError:
         return _fail("not enough memory: use fewer --trajectories or a smaller --keep", 2)
     except (KeyboardInterrupt, typer.Abort):
-        return _fail("interrupted, no file was written", 130)
+        return _fail("interrupted, no file was written", INTERRUPTED)
 
 
 def _fail(message: str, code: int) -> int:
@@ -83,7 +88,9 @@ def _root(
     """What an optimizer's decay does to weights that see little gradient."""
 
 
-def _option(default: Any, kind: Any, flag: str, text: str, metavar: str | None = None) -> inspect.Parameter:
+def _option(
+    default: Any, kind: Any, flag: str, text: str, metavar: str | None = None
+) -> inspect.Parameter:
     """One option of `simulate`, as an entry of its signature.
 
     Numbers arrive as text and are read where they are checked, so that a typing error and a value out
@@ -123,17 +130,15 @@ def _rule_options() -> list[inspect.Parameter]:
         flag = "--" + name.replace("_", "-")
         if isinstance(first.default, bool):
             flag += "/--no-" + name.replace("_", "-")
-            options.append(
-                _option(None, Optional[bool], flag, f"{first.metadata['doc']} ({defaults})")
-            )
+            options.append(_option(None, bool | None, flag, f"{first.metadata['doc']} ({defaults})"))
         else:
             text = f"{first.metadata['doc']}, in {first.metadata['interval']} ({defaults})"
-            options.append(_option(None, Optional[str], flag, text, "X"))
+            options.append(_option(None, str | None, flag, text, "X"))
     return options
 
 
 def _simulate_options() -> list[inspect.Parameter]:
-    lrs = "; ".join(f"{r.name} {r.__dataclass_fields__['lr'].default:g}" for r in OPTIMIZERS.values())
+    lrs = "; ".join(f"{name} {make_optimizer(name).lr:g}" for name in OPTIMIZERS)
     noises = "gaussian, gated, student-t, trace or none"
     return [
         _option("adam", str, "--opt", f"{', '.join(OPTIMIZERS)}; several with commas, or all.",
@@ -142,7 +147,7 @@ def _simulate_options() -> list[inspect.Parameter]:
                 metavar="VALUES"),
         _option("l2", str, "--reg", "Placement of the decay: none, l2 (in the gradient), decoupled "
                 "(AdamW), paper (mehta2019); several with commas.", metavar="NAMES"),
-        _option(None, Optional[str], "--lr", f"Learning rate, >= 0 ({lrs}).", metavar="X"),
+        _option(None, str | None, "--lr", f"Learning rate, >= 0 ({lrs}).", metavar="X"),
         _option("constant", str, "--schedule", "constant, step:B1,B2,…[:FACTOR], cosine[:FINAL], "
                 "restarts:PERIOD[:GROWTH], or a .npy file with a factor per step.", metavar="TEXT"),
         *_rule_options(),
@@ -157,7 +162,7 @@ def _simulate_options() -> list[inspect.Parameter]:
         _option("0.1", str, "--gate-probability", "Share of steps in which a gated gradient arrives, "
                 "in [0, 1].", metavar="P"),
         _option("5.0", str, "--dof", "Degrees of freedom of Student's t, above 2.", metavar="X"),
-        _option(None, Optional[str], "--trace", "Recorded gradients: a .npy file of shape (steps,) or "
+        _option(None, str | None, "--trace", "Recorded gradients: a .npy file of shape (steps,) or "
                 "(steps, trajectories).", metavar="FILE"),
         _option("0.0", str, "--signal", "Strength h of a loss gradient h (theta - target).",
                 metavar="H"),
@@ -166,12 +171,12 @@ def _simulate_options() -> list[inspect.Parameter]:
         _option("float64", str, "--dtype", "float64 or float32.", metavar="NAME"),
         _option("0", str, "--seed", "Key of the random streams.", metavar="N"),
         _option("0", str, "--keep", "Whole trajectories to keep in a .nc file.", metavar="N"),
-        _option(None, Optional[str], "--threads", "Threads (all processors).", metavar="N"),
+        _option(None, str | None, "--threads", "Threads (all processors).", metavar="N"),
         _option(False, bool, "--json", "Print JSON instead of a table."),
         _option(False, bool, "--csv", "Print CSV instead of a table."),
-        _option(None, Optional[Path], "--out", "Write the results to a .nc, .json or .csv file.",
+        _option(None, Path | None, "--out", "Write the results to a .nc, .json or .csv file.",
                 metavar="FILE"),
-        _option(None, Optional[Path], "--plot", "Draw the decay to a .png, .pdf or .svg file.",
+        _option(None, Path | None, "--plot", "Draw the decay to a .png, .pdf or .svg file.",
                 metavar="FILE"),
         _option(False, bool, "--force", "Overwrite existing files."),
         _option(False, bool, "--quiet", "No table, no progress."),
@@ -248,8 +253,7 @@ def _configs(options: dict[str, Any]) -> list[Any]:
     lams = [check_number("lam", text, "[0, inf)") for text in _split("lam", options["lam"])]
     steps = check_integer("steps", options["steps"], 1, 10**12)
     shared = {
-        name: options[name]
-        for name in ("trajectories", "theta0", "threshold", "dtype", "seed", "keep")
+        name: options[name] for name in ("trajectories", "theta0", "threshold", "dtype", "seed", "keep")
     }
     shared |= {
         "steps": steps,
@@ -273,17 +277,13 @@ def _split(name: str, text: str) -> list[str]:
 
 def _rules(names: list[str], options: dict[str, Any]) -> list[Optimizer]:
     """The optimizers with the hyperparameters that were given, each to the rules that have it."""
-    given = {
-        name: options[name] for name in ("lr", *_rule_parameters()) if options[name] is not None
-    }
+    given = {name: options[name] for name in ("lr", *_rule_parameters()) if options[name] is not None}
     for name in given:
-        if not any(name in OPTIMIZERS[rule].__dataclass_fields__ for rule in names):
+        if not any(name in OPTIMIZERS[rule].parameter_names() for rule in names):
             having = ", ".join(rule.name for rule, _ in _rule_parameters()[name])
             raise InvalidParameter(name, f"used with an optimizer that has it ({having})", names[0])
     return [
-        OPTIMIZERS[rule](
-            **{k: v for k, v in given.items() if k in OPTIMIZERS[rule].__dataclass_fields__}
-        )
+        OPTIMIZERS[rule](**{k: v for k, v in given.items() if k in OPTIMIZERS[rule].parameter_names()})
         for rule in names
     ]
 
@@ -327,9 +327,7 @@ def _run(configs: list[Any], threads: str | None, quiet: bool) -> list[ScalarRes
             def compiling(name: str = config.optimizer.name) -> None:
                 say(f"Compiling the {name} kernel, once for this machine (about 10 s) …")
 
-            results.append(
-                config.run(threads=threads, progress=advance, notify_compile=compiling)
-            )
+            results.append(config.run(threads=threads, progress=advance, notify_compile=compiling))
     return results
 
 

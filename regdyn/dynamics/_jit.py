@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FunctionType
-from typing import Any, Callable, Iterator
+from typing import Any
 
 import numba
 import platformdirs
@@ -26,7 +27,7 @@ from numba.extending import (
 )
 from numba.np.unsafe.ndarray import to_fixed_tuple
 
-from regdyn.optimizers import OPTIMIZERS, Optimizer
+from regdyn.optimizers import OPTIMIZERS, Optimizer, make_optimizer
 
 # contract: a * b + c may round once (FMA), worth 10 percent and at most an ulp per operation.
 # nsz: -0.0 and 0.0 are alike, which lets max() vectorise.
@@ -185,7 +186,7 @@ def _step(self, theta, g, state, c):
 @overload_method(RuleType, "constants_at", jit_options=_OPTIONS)
 def _constants_at(self, table, row):
     """Row of a table of constants as the tuple that `step` takes."""
-    count = len(OPTIMIZERS[self.rule]().constants(1, 1.0))
+    count = len(make_optimizer(self.rule).constants(1, 1.0))
     return lambda self, table, row: to_fixed_tuple(table[row], count)
 
 

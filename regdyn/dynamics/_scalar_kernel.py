@@ -51,7 +51,7 @@ def _copy(source: Any, target: Any) -> None:
 @inlined
 def _flush(rows: Any, tiny: Any, zero: Any) -> Any:
     """Set theta and state to 0 below `tiny`; True if any was."""
-    flushed = 0
+    flushed: Any = 0
     for j in range(len(rows)):
         x = rows[j]
         small = abs(x) < tiny
@@ -66,7 +66,7 @@ def _encode(history: Any, codes: Any, threshold: Any, overflow: Any, units: Any)
 
     Returns whether any lane was below, and whether any may have left the range.
     """
-    below = 0
+    below: Any = 0
     wild = 0
     bits = to_fixed_tuple(units, _N_UNITS)
     zero = bits[CHUNK]

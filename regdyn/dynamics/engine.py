@@ -7,10 +7,12 @@ what is in memory when. None of these decisions changes a bit of the result.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Callable, Iterator, Protocol
+from itertools import pairwise
+from typing import Any, Protocol
 
 import numpy as np
 import psutil
@@ -40,8 +42,10 @@ def compile_statistics(dtype: DTypeLike) -> None:
     accumulate(np.empty(0, dtype), 0, 1.0, lanes, np.zeros(3), np.zeros(N_BINS + 2, dtype=np.int64))
 
 
-def default_threads() -> int:
-    """The processors that this process may use."""
+def thread_count(threads: int | str | None) -> int:
+    """`threads` checked; the processors that this process may use where None."""
+    if threads is not None:
+        return check_integer("threads", threads, 1, 4096)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -50,7 +54,8 @@ def aligned_empty(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray:
     size = int(np.prod(shape)) * np.dtype(dtype).itemsize
     raw = np.empty(size + 64, dtype=np.uint8)
     offset = -raw.ctypes.data % 64
-    return raw[offset : offset + size].view(dtype).reshape(shape)
+    aligned: NDArray = raw[offset : offset + size].view(dtype).reshape(shape)
+    return aligned
 
 
 def check_memory(needed: int, what: str) -> None:
@@ -105,7 +110,7 @@ class Batch:
 class System(Protocol):
     """What the driver asks of a system."""
 
-    dtype: np.dtype
+    dtype: np.dtype[Any]
     n_rows: int
     overflow: float
 
@@ -155,7 +160,7 @@ def drive(
     trajectories: int,
     times: NDArray[np.int64],
     seed: int,
-    threads: int | None = None,
+    threads: int,
     batch_size: int = BATCH,
     progress: Progress | None = None,
 ) -> Statistics:
@@ -168,13 +173,12 @@ def drive(
     seed
         Key of the random streams.
     threads
-        Worker threads; all processors of this process where None.
+        Worker threads.
     batch_size
         Trajectories in memory at once, rounded up to whole blocks.
     progress
         Told how many trajectory-steps have been done.
     """
-    threads = check_integer("threads", default_threads() if threads is None else threads, 1, 4096)
     moments = np.zeros((len(times), 3))
     histogram = np.zeros((len(times), N_BINS + 2), dtype=np.int64)
     batch_size = -(-batch_size // LANES) * LANES
@@ -193,7 +197,7 @@ def drive(
             system.start(batch)
             snapshots = aligned_empty((n_snapshots, blocks * LANES), system.dtype)
 
-            def statistics(record: int, values: NDArray, slot: int) -> None:
+            def statistics(record: int, values: NDArray, slot: int, count: int = count) -> None:
                 accumulate(
                     values, count, system.overflow, bins[slot], moments[record], histogram[record]
                 )
@@ -207,7 +211,7 @@ def drive(
                 system.prepare(call)
                 _results([
                     pool.submit(system.advance, batch, call, int(a), int(b), snapshots)
-                    for a, b in zip(edges[:-1], edges[1:])
+                    for a, b in pairwise(edges)
                 ])  # fmt: skip
                 _results([
                     pool.submit(statistics, call.first_record + i, snapshots[i], i)

@@ -1,13 +1,13 @@
 """Gradient models: what the loss sends to a weight that sees little of it.
 
-Every model gives the gradient of step t as sigma_t * z_t, where z_t has mean 0 and variance 1 (times the
-gate, where there is one) and is drawn as :mod:`regdyn.dynamics.random` says.
+Every model gives the gradient of step t as sigma_t * z_t, where z_t has mean 0 and variance 1 (times
+the gate, where there is one) and is drawn as :mod:`regdyn.dynamics.random` says.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Union
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -60,7 +60,7 @@ class StdTable:
         return f"StdTable({len(self.stds)} stds)"
 
 
-Stds = Union[BurnIn, StdTable]
+Stds = BurnIn | StdTable
 
 
 def _as_stds(sigma: Stds | ArrayLike) -> Stds:
@@ -85,8 +85,9 @@ class Gaussian:
 class Gated:
     """g_t ~ N(0, sigma_t^2) with probability p, else exactly 0: the weight of a selective feature.
 
-    A feature that fires on a share p of the inputs sends a gradient only in that share of the steps, the
-    mechanism of mehta2019, section 3. sigma_t is the std while the gate is open; p is used to 2^-32.
+    A feature that fires on a share p of the inputs sends a gradient only in that share of the steps,
+    the mechanism of mehta2019, section 3. sigma_t is the std while the gate is open; p is used to
+    2^-32.
     """
 
     name: ClassVar[str] = "gated"
@@ -169,11 +170,9 @@ class NoNoise:
     name: ClassVar[str] = "none"
 
 
-Noise = Union[Gaussian, Gated, StudentT, Trace, NoNoise]
+Noise = Gaussian | Gated | StudentT | Trace | NoNoise
 
-NOISES: dict[str, type] = {
-    model.name: model for model in (Gaussian, Gated, StudentT, Trace, NoNoise)
-}
+NOISES: dict[str, type] = {model.name: model for model in (Gaussian, Gated, StudentT, Trace, NoNoise)}
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,14 @@
 """Random numbers that depend on (seed, trajectory, step) alone, at the speed of the update rules.
 
 Each trajectory owns one xoshiro256++ stream (Blackman and Vigna 2021). Its 256-bit start is block
-number `trajectory + 1` of Philox4x64-10 (Salmon et al. 2011) under the key `seed`: a hash, and for one
-seed a permutation, so that no two trajectories share a start. Trajectories are filled `LANES` at a
-time; which block, thread or process fills a lane changes nothing.
+number `trajectory + 1` of Philox4x64-10 (Salmon et al. 2011) under the key `seed`: a hash, and for
+one seed a permutation, so that no two trajectories share a start. Trajectories are filled `LANES` at
+a time; which block, thread or process fills a lane changes nothing.
 
 Two words of 64 bits become two independent normals by the transform of Box and Muller, for the steps
-2 k + 1 and 2 k + 2. Logarithm, sine and cosine are polynomials (error below 2e-10 of a normal, far below what
-any sample can show), because a call of the C library would end vectorisation. The largest normal is sqrt(2 * 64 * ln 2) = 9.4.
+2 k + 1 and 2 k + 2. Logarithm, sine and cosine are polynomials (error below 2e-10 of a normal, far
+below what any sample can show), because a call of the C library would end vectorisation. The largest
+normal is sqrt(2 * 64 * ln 2) = 9.4.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ def next_word(s0: Any, s1: Any, s2: Any, s3: Any) -> Any:
     return word, s0, s1, s2, _rotate_left(s3, 45)
 
 
-# The four polynomials interpolate at Chebyshev nodes; tests/dynamics/test_random.py derives them again.
+# The polynomials interpolate at Chebyshev nodes; tests/dynamics/test_random.py derives them again.
 
 
 @inlined

@@ -213,10 +213,7 @@ class ScalarResult:
             "first_passage": {
                 "threshold": self.config.threshold,
                 "share_passed": self.share_passed,
-                **{
-                    f"q{level:g}": _finite([self.first_passage_quantile(level)])[0]
-                    for level in LEVELS
-                },
+                **{f"q{level:g}": _finite([self.first_passage_quantile(level)])[0] for level in LEVELS},
             },
             "share_of_time_below": self.share_below,
             "diverged": int(np.sum(self.diverged >= 0)),

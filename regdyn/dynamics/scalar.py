@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,6 +22,7 @@ from regdyn.dynamics.engine import (
     check_memory,
     compile_statistics,
     drive,
+    thread_count,
 )
 from regdyn.dynamics.noise import Gated, Gaussian, Noise, NoNoise, Signal, StudentT, Trace
 from regdyn.dynamics.observables import N_BINS, check_times
@@ -33,7 +35,7 @@ from regdyn.parameters import check_choice, check_integer, check_number
 
 MAX_COUNT = 10**12
 
-DTYPES = {"float64": np.dtype(np.float64), "float32": np.dtype(np.float32)}
+DTYPES: dict[str, np.dtype[Any]] = {"float64": np.dtype(np.float64), "float32": np.dtype(np.float32)}
 
 # |theta| above this has diverged: its square, which enters v and the std, leaves the type.
 OVERFLOW = {"float64": 1e150, "float32": 1e18}
@@ -89,7 +91,7 @@ class ScalarConfig:
     regularization: str = "l2"
     schedule: Schedule = field(default_factory=Constant)
     noise: Noise = field(default_factory=Gaussian)
-    signal: Signal = Signal()
+    signal: Signal = field(default_factory=Signal)
     theta0: float = 1.0
     steps: int = 10_000
     trajectories: int = 4096
@@ -119,6 +121,7 @@ class ScalarConfig:
         store("seed", check_integer("seed", self.seed, 0, 2**64 - 1))
         if abs(self.theta0) > OVERFLOW[self.dtype]:
             raise InvalidParameter("theta0", f"at most {OVERFLOW[self.dtype]:g}", self.theta0)
+        noise_code(self.noise)
         if isinstance(self.noise, Trace):
             self.noise.check_shape(self.steps, self.trajectories)
 
@@ -126,7 +129,7 @@ class ScalarConfig:
         """Bytes that a run needs at its peak, about."""
         item = DTYPES[self.dtype].itemsize
         lanes = -(-min(self.trajectories, BATCH) // LANES) * LANES
-        times = np.size(self.times)
+        times = len(np.asarray(self.times))
         per_lane = 5 * item + 4 * 8 + 16 * item + 2 * 32
         whole = (3 * 8 + item) * self.trajectories + item * self.keep * (self.steps + 1)
         return whole + lanes * per_lane + times * (N_BINS + 5) * 8 * 2 + 2**24
@@ -144,6 +147,7 @@ class ScalarConfig:
         Neither `threads` nor `batch_size` changes a bit of the result. `progress` is told how many
         trajectory-steps have been done, `notify_compile` is called once if a kernel must be compiled.
         """
+        workers = thread_count(threads)
         check_memory(self.memory(), f"{self.trajectories} trajectories x {self.steps} steps")
         system = _ScalarSystem(self)
         begin = time.perf_counter()
@@ -156,7 +160,7 @@ class ScalarConfig:
             trajectories=self.trajectories,
             times=np.asarray(self.times),
             seed=self.seed,
-            threads=threads,
+            threads=workers,
             batch_size=batch_size,
             progress=progress,
         )
@@ -187,7 +191,7 @@ def simulate(optimizer: Optimizer | str = "adam", *, threads: int | None = None,
 
 
 def sample_noise(noise: Noise, steps: int, trajectories: int, seed: int = 0) -> NDArray[np.float64]:
-    """The gradients that `noise` sends to trajectories 0 … trajectories - 1, shape (steps, trajectories).
+    """What `noise` sends to trajectories 0 … trajectories - 1: an array (steps, trajectories).
 
     The very numbers that a simulation with this seed uses: sigma_t * z_t for steps 1 … `steps`.
     """

@@ -68,7 +68,7 @@ class Cosine:
 
     def __call__(self, t: NDArray[np.int64]) -> NDArray[np.float64]:
         done = np.minimum(np.asarray(t) - 1, self.period) / self.period
-        return self.final + (1 - self.final) * (1 + np.cos(math.pi * done)) / 2
+        return np.asarray(self.final + (1 - self.final) * (1 + np.cos(math.pi * done)) / 2)
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class CosineRestarts:
             round_ = np.searchsorted(starts, done, side="right") - 1
             start, length = np.asarray(starts)[round_], np.asarray(lengths)[round_]
         share = (done - start) / length
-        return self.final + (1 - self.final) * (1 + np.cos(math.pi * share)) / 2
+        return np.asarray(self.final + (1 - self.final) * (1 + np.cos(math.pi * share)) / 2)
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,7 +117,7 @@ class Table:
         object.__setattr__(self, "factors", values)
 
     def __call__(self, t: NDArray[np.int64]) -> NDArray[np.float64]:
-        return self.factors[np.minimum(np.asarray(t) - 1, len(self.factors) - 1)]
+        return np.asarray(self.factors[np.minimum(np.asarray(t) - 1, len(self.factors) - 1)])
 
     def __repr__(self) -> str:
         return f"Table({len(self.factors)} factors)"

@@ -33,7 +33,6 @@ def make_optimizer(name: str, **parameters: Any) -> Optimizer:
         For an unknown name, a parameter that the rule does not have or a value outside its range.
     """
     rule = OPTIMIZERS[check_choice("optimizer", name, OPTIMIZERS)]
-    known = rule.__dataclass_fields__
     for parameter in parameters:
-        check_choice(f"parameter of {name}", parameter, known)
+        check_choice(f"parameter of {name}", parameter, rule.parameter_names())
     return rule(**parameters)

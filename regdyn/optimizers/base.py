@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Mapping, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 from regdyn.parameters import check_choice, check_fields
 
@@ -52,6 +53,11 @@ class Optimizer:
     ) -> tuple[float, tuple[float, ...]]:
         """The parameter and the state after one step with gradient g and c = constants(t, lr)."""
         raise NotImplementedError
+
+    @classmethod
+    def parameter_names(cls) -> tuple[str, ...]:
+        """Names of the hyperparameters, the learning rate first."""
+        return tuple(field.name for field in dataclasses.fields(cls))
 
     def parameters(self) -> dict[str, float | bool]:
         """The hyperparameters by name."""

@@ -1,0 +1,1 @@
+"""Closed forms: leaves that import nothing of regdyn but each other's base."""

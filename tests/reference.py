@@ -1,0 +1,506 @@
+"""What the compiled engine is compared with: plain Python, torch and optax, and the cases to compare.
+
+A case is a `ScalarConfig`. Each oracle turns it into paths of shape (steps + 1, trajectories), as in
+`ScalarResult.paths`; `assert_same_paths` is the only comparison.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import torch
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+import regdyn
+from regdyn.dynamics._scalar_kernel import weight_step
+from regdyn.dynamics.noise import Noise
+from regdyn.dynamics.schedules import Schedule
+from regdyn.optimizers import OPTIMIZERS, REGULARIZATIONS, SGD, AMSGrad, Optimizer, decay_placement
+
+jax.config.update("jax_enable_x64", True)
+torch.set_num_threads(1)
+
+Paths = NDArray[np.floating]
+
+STEPS = 1000
+TRAJECTORIES = 16
+TOLERANCE = 1e-12
+
+RULES = list(OPTIMIZERS)
+PLACEMENTS = list(REGULARIZATIONS)
+
+
+# --- The comparison -------------------------------------------------------------------------------
+
+
+def assert_same_paths(actual: Paths, expected: Paths, lr: float, tolerance: float = TOLERANCE) -> None:
+    """Every step of every trajectory agrees within tolerance * max(|theta|, lr)."""
+    assert actual.shape == expected.shape
+    error = np.abs(actual - expected) / np.maximum(np.abs(expected), lr)
+    # A NaN must fail, hence not (error <= tolerance).
+    wrong = ~(error <= tolerance)
+    if wrong.any():
+        step, lane = np.unravel_index(np.argmax(wrong.any(axis=1)), (len(wrong), 1))[0], 0
+        lane = int(np.argmax(wrong[step]))
+        raise AssertionError(
+            f"{wrong.sum()} of {wrong.size} numbers differ, by at most {np.nanmax(error):.3g}; the first at "
+            f"step {step}, trajectory {lane}: {actual[step, lane]!r} instead of {expected[step, lane]!r}"
+        )
+
+
+def engine_paths(config: regdyn.ScalarConfig) -> Paths:
+    """The compiled engine."""
+    return config.run(threads=1).paths
+
+
+def noise_of(config: regdyn.ScalarConfig) -> NDArray[np.float64]:
+    """The gradients without signal and decay, one row per step."""
+    return regdyn.sample_noise(config.noise, config.steps, config.trajectories, config.seed)
+
+
+# --- Plain Python ---------------------------------------------------------------------------------
+
+
+def python_paths(config: regdyn.ScalarConfig) -> Paths:
+    """A loop over `rule.step`, one weight and one step at a time, in the number type of the case."""
+    rule, number = config.optimizer, np.dtype(config.dtype).type
+    number = float if number is np.float64 else number
+    noise = noise_of(config)
+    scales = config.schedule(np.arange(1, config.steps + 1))
+    paths = np.empty((config.steps + 1, config.trajectories), config.dtype)
+    paths[0] = config.theta0
+    states = [tuple(number(x) for x in rule.initial_state())] * config.trajectories
+    strength, target = number(config.signal.strength), number(config.signal.target)
+    for t in range(1, config.steps + 1):
+        scale = float(scales[t - 1])
+        lr = rule.lr * scale
+        c = tuple(number(x) for x in rule.constants(t, lr))
+        placement = [
+            number(x) for x in decay_placement(config.regularization, config.lam, lr, scale)
+        ]
+        for i in range(config.trajectories):
+            paths[t, i], states[i] = weight_step.py_func(
+                rule, number(paths[t - 1, i]), number(noise[t - 1, i]), states[i], c,
+                number(1), *placement, strength, target,
+            )  # fmt: skip
+    return paths
+
+
+# --- torch ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class TorchRule:
+    """A rule in torch: how to make it, and which hyperparameters torch has."""
+
+    make: Callable[..., torch.optim.Optimizer]
+    varied: Collection[str]
+    make_decoupled: Callable[..., torch.optim.Optimizer] | None = None
+
+
+def _torch_adam(kind: type[torch.optim.Adam]) -> Callable[..., torch.optim.Optimizer]:
+    def make(rule: Any, weights: torch.nn.Parameter, weight_decay: float) -> torch.optim.Optimizer:
+        return kind(
+            [weights], lr=rule.lr, betas=(rule.beta1, rule.beta2), eps=rule.eps,
+            weight_decay=weight_decay, amsgrad=isinstance(rule, AMSGrad),
+        )  # fmt: skip
+
+    return make
+
+
+TORCH: dict[str, TorchRule] = {
+    "sgd": TorchRule(
+        lambda rule, weights, weight_decay: torch.optim.SGD(
+            [weights], lr=rule.lr, momentum=rule.momentum, dampening=rule.dampening,
+            nesterov=rule.nesterov, weight_decay=weight_decay,
+        ),
+        ("lr", "momentum", "dampening", "nesterov"),
+    ),
+    "adam": TorchRule(
+        _torch_adam(torch.optim.Adam),
+        ("lr", "beta1", "beta2", "eps"),
+        _torch_adam(torch.optim.AdamW),
+    ),
+    "amsgrad": TorchRule(
+        _torch_adam(torch.optim.Adam),
+        ("lr", "beta1", "beta2", "eps"),
+        _torch_adam(torch.optim.AdamW),
+    ),
+    "adamax": TorchRule(
+        lambda rule, weights, weight_decay: torch.optim.Adamax(
+            [weights], lr=rule.lr, betas=(rule.beta1, rule.beta2), eps=rule.eps,
+            weight_decay=weight_decay,
+        ),
+        ("lr", "beta1", "beta2", "eps"),
+    ),
+    "adagrad": TorchRule(
+        lambda rule, weights, weight_decay: torch.optim.Adagrad(
+            [weights], lr=rule.lr, lr_decay=rule.lr_decay, eps=rule.eps, weight_decay=weight_decay,
+            initial_accumulator_value=rule.initial_accumulator,
+        ),
+        ("lr", "lr_decay", "eps", "initial_accumulator"),
+    ),
+    "adadelta": TorchRule(
+        lambda rule, weights, weight_decay: torch.optim.Adadelta(
+            [weights], lr=rule.lr, rho=rule.rho, eps=rule.eps, weight_decay=weight_decay
+        ),
+        ("lr", "rho", "eps"),
+    ),
+    "rmsprop": TorchRule(
+        lambda rule, weights, weight_decay: torch.optim.RMSprop(
+            [weights], lr=rule.lr, alpha=rule.alpha, eps=rule.eps, weight_decay=weight_decay
+        ),
+        ("lr", "alpha", "eps"),
+    ),
+}  # fmt: skip
+
+
+def torch_scheduler(
+    schedule: Schedule, optimizer: torch.optim.Optimizer
+) -> torch.optim.lr_scheduler.LRScheduler:
+    """torch's form of a schedule."""
+    schedulers, (group,) = torch.optim.lr_scheduler, optimizer.param_groups
+    if isinstance(schedule, regdyn.Constant):
+        return schedulers.ConstantLR(optimizer, factor=1.0)
+    if isinstance(schedule, regdyn.Step):
+        return schedulers.MultiStepLR(optimizer, list(schedule.boundaries), schedule.factor)
+    if isinstance(schedule, regdyn.Cosine):
+        lowest = schedule.final * group["lr"]
+        return schedulers.CosineAnnealingLR(optimizer, T_max=schedule.period, eta_min=lowest)
+    if isinstance(schedule, regdyn.CosineRestarts):
+        lowest = schedule.final * group["lr"]
+        return schedulers.CosineAnnealingWarmRestarts(
+            optimizer, schedule.period, schedule.growth, lowest
+        )
+    if isinstance(schedule, regdyn.Table):
+        factors = schedule.factors.tolist()
+        return schedulers.LambdaLR(optimizer, lambda epoch: factors[min(epoch, len(factors) - 1)])
+    raise NotImplementedError(f"no counterpart of {schedule} in torch")
+
+
+def advance_torch_scheduler(
+    schedule: Schedule, scheduler: torch.optim.lr_scheduler.LRScheduler
+) -> None:
+    """One step; torch's cosine would rise again after its period, where ours stays."""
+    if not (isinstance(schedule, regdyn.Cosine) and scheduler.last_epoch >= schedule.period):
+        scheduler.step()
+
+
+def torch_paths(config: regdyn.ScalarConfig) -> Paths:
+    """torch.optim under torch.optim.lr_scheduler; what torch has no option for, by hand around it."""
+    rule, counterpart = config.optimizer, TORCH[config.optimizer.name]
+    weights = torch.nn.Parameter(
+        torch.full((config.trajectories,), config.theta0, dtype=torch.float64)
+    )
+    own_decay = config.regularization == "decoupled" and counterpart.make_decoupled is not None
+    make = counterpart.make_decoupled if own_decay else counterpart.make
+    option = config.lam if own_decay or config.regularization == "l2" else 0.0
+    optimizer = make(rule, weights, option)
+    scheduler = torch_scheduler(config.schedule, optimizer)
+    (group,) = optimizer.param_groups
+    noise = torch.from_numpy(noise_of(config))
+    strength, target = config.signal.strength, config.signal.target
+    paths = torch.empty((config.steps + 1, config.trajectories), dtype=torch.float64)
+    with torch.no_grad():
+        paths[0] = weights
+        for t in range(config.steps):
+            weights.grad = noise[t] + strength * (weights.detach() - target)
+            if config.regularization == "decoupled" and not own_decay:
+                weights.mul_(1 - group["lr"] * config.lam)
+            optimizer.step()
+            if config.regularization == "paper":
+                weights.mul_(1 - config.lam * (group["lr"] / rule.lr))
+            advance_torch_scheduler(config.schedule, scheduler)
+            paths[t + 1] = weights
+    return paths.numpy()
+
+
+# --- optax ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class OptaxRule:
+    """A rule in optax.
+
+    `scale_by` makes the transformation from the hyperparameters by name. Those in `flags` choose among
+    programs, the rest are traced, so that each program is compiled once. `fixed` is what optax fixes.
+    """
+
+    scale_by: Callable[..., optax.GradientTransformation]
+    varied: Collection[str]
+    flags: Collection[str] = ()
+    fixed: dict[str, Any] = field(default_factory=dict)
+
+
+def _optax_amsgrad(**p: Any) -> optax.GradientTransformation:
+    return optax.scale_by_amsgrad(
+        p["beta1"], p["beta2"], p["eps"], p["eps_root"],
+        bias_correction_mu=p["bias_correction"], bias_correction_nu=p["bias_correction"],
+    )  # fmt: skip
+
+
+def _optax_rms(**p: Any) -> optax.GradientTransformation:
+    inside = p["eps_in_sqrt"]
+    return optax.scale_by_rms(
+        p["alpha"], p["eps_root" if inside else "eps"], p["initial_accumulator"],
+        eps_in_sqrt=inside, bias_correction=p["bias_correction"],
+    )  # fmt: skip
+
+
+OPTAX: dict[str, OptaxRule] = {
+    "sgd": OptaxRule(
+        lambda **p: optax.trace(p["momentum"], p["nesterov"]),
+        ("lr", "momentum", "nesterov"),
+        flags=("nesterov",),
+    ),
+    "adam": OptaxRule(
+        lambda **p: optax.scale_by_adam(p["beta1"], p["beta2"], p["eps"], p["eps_root"]),
+        ("lr", "beta1", "beta2", "eps", "eps_root"),
+    ),
+    "amsgrad": OptaxRule(
+        _optax_amsgrad,
+        ("lr", "beta1", "beta2", "eps", "eps_root", "bias_correction"),
+        flags=("bias_correction",),
+        fixed={"max_after_correction": True},
+    ),
+    "adamax": OptaxRule(
+        lambda **p: optax.scale_by_adamax(p["beta1"], p["beta2"], p["eps"]),
+        ("lr", "beta1", "beta2", "eps"),
+    ),
+    "adagrad": OptaxRule(
+        lambda **p: optax.scale_by_rss(p["initial_accumulator"], p["eps_root"]),
+        ("lr", "eps_root", "initial_accumulator"),
+        fixed={"eps": 0.0},
+    ),
+    "adadelta": OptaxRule(
+        lambda **p: optax.scale_by_adadelta(p["rho"], p["eps"]), ("lr", "rho", "eps")
+    ),
+    "rmsprop": OptaxRule(
+        _optax_rms,
+        ("lr", "alpha", "eps", "eps_root", "initial_accumulator", "bias_correction"),
+        flags=("bias_correction", "eps_in_sqrt"),
+    ),
+}
+
+
+def optax_schedule(schedule: Schedule, steps: int) -> optax.Schedule:
+    """optax's form of a schedule, valid for `steps` steps."""
+    if isinstance(schedule, regdyn.Constant):
+        return optax.constant_schedule(1.0)
+    if isinstance(schedule, regdyn.Step):
+        drops = dict.fromkeys(schedule.boundaries, schedule.factor)
+        return optax.piecewise_constant_schedule(1.0, drops)
+    if isinstance(schedule, regdyn.Cosine):
+        return optax.cosine_decay_schedule(1.0, schedule.period, alpha=schedule.final)
+    if isinstance(schedule, regdyn.CosineRestarts):
+        lengths = [schedule.period]
+        while sum(lengths) < steps:
+            lengths.append(lengths[-1] * schedule.growth)
+        return optax.sgdr_schedule([
+            {"init_value": 1.0, "peak_value": 1.0, "warmup_steps": 0, "decay_steps": length,
+             "end_value": schedule.final}
+            for length in lengths
+        ])  # fmt: skip
+    if isinstance(schedule, regdyn.Table):
+        factors = jnp.asarray(schedule.factors)
+        return lambda count: factors[jnp.minimum(count, len(factors) - 1)]
+    raise NotImplementedError(f"no counterpart of {schedule} in optax")
+
+
+def optax_scales(schedule: Schedule, steps: int) -> NDArray[np.float64]:
+    """The factors that optax's form gives at steps 1 … `steps` (its counts 0 … `steps` - 1)."""
+    values = optax_schedule(schedule, steps)(jnp.arange(steps))
+    return np.broadcast_to(np.asarray(values, dtype=np.float64), (steps,))
+
+
+@cache
+def _optax_program(name: str, flags: tuple[tuple[str, bool], ...]) -> Callable[..., jax.Array]:
+    """The compiled loop of one rule, everything but `flags` an argument."""
+
+    @jax.jit
+    def run(
+        p: dict[str, Any], lam: dict[str, Any], scales: Any, noise: Any, theta0: Any,
+        strength: Any, target: Any,
+    ) -> jax.Array:  # fmt: skip
+        transformation = optax.chain(
+            optax.add_decayed_weights(lam["l2"]),
+            OPTAX[name].scale_by(**p, **dict(flags)),
+            optax.add_decayed_weights(lam["decoupled"]),
+            optax.scale_by_learning_rate(lambda count: p["lr"] * scales[count]),
+        )
+        weights = jnp.full(noise.shape[1], theta0)
+
+        def step(carry: Any, inputs: Any) -> Any:
+            weights, state = carry
+            scale, z = inputs
+            gradient = z + strength * (weights - target)
+            updates, state = transformation.update(gradient, state, weights)
+            weights = optax.apply_updates(weights, updates)
+            weights = weights * (1 - lam["paper"] * scale)
+            return (weights, state), weights
+
+        start = (weights, transformation.init(weights))
+        _, path = jax.lax.scan(step, start, (scales, noise))
+        return jnp.concatenate([weights[None], path])
+
+    return run
+
+
+def optax_paths(config: regdyn.ScalarConfig) -> Paths:
+    """optax: l2 as decayed weights before the rule, decoupled after it (adamw), paper by hand."""
+    rule, counterpart = config.optimizer, OPTAX[config.optimizer.name]
+    numbers: dict[str, Any] = dict(rule.parameters())
+    # optax chooses between the two places of epsilon by a flag.
+    numbers["eps_in_sqrt"] = numbers.get("eps_root", 0.0) > 0
+    flags = tuple((name, bool(numbers.pop(name))) for name in counterpart.flags)
+    numbers = {name: float(x) for name, x in numbers.items() if not isinstance(x, bool)}
+    lam = {name: config.lam * (config.regularization == name) for name in PLACEMENTS}
+    program = _optax_program(rule.name, flags)
+    return np.asarray(
+        program(
+            numbers, lam, optax_scales(config.schedule, config.steps), noise_of(config),
+            config.theta0, config.signal.strength, config.signal.target,
+        )  # fmt: skip
+    )
+
+
+# --- The cases ------------------------------------------------------------------------------------
+
+
+def log_uniform(low: float, high: float) -> st.SearchStrategy[float]:
+    return st.floats(np.log10(low), np.log10(high)).map(lambda x: float(10.0**x))
+
+
+# The decay rates stop at 1 - 1e-3 since 1 - beta^t has a relative error of about 1e-16 / (1 - beta),
+# whoever computes it.
+RATES = st.one_of(
+    st.floats(0.0, 0.9), log_uniform(1e-3, 0.1).map(lambda x: 1.0 - x), st.just(0.0)
+)
+EPSILONS = st.one_of(log_uniform(1e-12, 1e-3), st.just(0.0))
+
+FIELDS: dict[str, st.SearchStrategy] = {
+    "beta1": RATES,
+    "beta2": RATES,
+    "rho": RATES,
+    "alpha": RATES,
+    "momentum": RATES,
+    "dampening": st.floats(0.0, 0.99),
+    "eps": EPSILONS,
+    "eps_root": st.one_of(st.just(0.0), log_uniform(1e-16, 1e-4)),
+    "eps_denominator": EPSILONS,
+    "initial_accumulator": st.one_of(st.just(0.0), log_uniform(1e-12, 1.0)),
+    "lr_decay": log_uniform(1e-4, 1.0),
+    "nesterov": st.booleans(),
+    "bias_correction": st.booleans(),
+    "max_after_correction": st.booleans(),
+}
+"""Values of every hyperparameter besides `lr`; each rule's default is always drawn as well."""
+
+
+@st.composite
+def optimizers(
+    draw: st.DrawFn, kind: type[Optimizer], varied: Collection[str], **fixed: Any
+) -> Optimizer:
+    """`kind` with the hyperparameters in `varied` drawn and those in `fixed` set; defaults first."""
+    values = dict(fixed)
+    for f in dataclasses.fields(kind):
+        if f.name in varied:
+            other = log_uniform(f.default / 30, f.default * 10) if f.name == "lr" else FIELDS[f.name]
+            values[f.name] = draw(st.one_of(st.just(f.default), other), label=f.name)
+    if kind is SGD and values.get("nesterov"):
+        values["dampening"] = 0.0
+        values["momentum"] = values["momentum"] or 0.5
+    return kind(**values)
+
+
+SCHEDULES: dict[str, st.SearchStrategy[Schedule]] = {
+    "constant": st.just(regdyn.Constant()),
+    "step": st.builds(
+        regdyn.Step,
+        st.lists(st.integers(1, STEPS - 1), min_size=1, max_size=5, unique=True).map(
+            lambda bounds: tuple(sorted(bounds))
+        ),
+        st.one_of(st.just(0.1), st.floats(0.0, 1.5)),
+    ),
+    "cosine": st.builds(
+        regdyn.Cosine,
+        st.one_of(st.just(STEPS), st.integers(1, 2 * STEPS)),
+        st.one_of(st.just(0.0), st.floats(0.0, 1.0)),
+    ),
+    "restarts": st.builds(
+        regdyn.CosineRestarts,
+        st.integers(1, STEPS),
+        st.integers(1, 3),
+        st.one_of(st.just(0.0), st.floats(0.0, 1.0)),
+    ),
+    "table": st.builds(
+        lambda seed, count: regdyn.Table(np.random.default_rng(seed).uniform(0.0, 2.0, count)),
+        st.integers(0, 1000),
+        st.integers(1, STEPS + 10),
+    ),
+}  # fmt: skip
+
+
+@st.composite
+def noises(draw: st.DrawFn, silent: bool) -> tuple[Noise, float]:
+    """A gradient model and its smallest std; those that send exact zeros only where `silent`."""
+    sigma = draw(st.one_of(st.just(1e-5), log_uniform(1e-6, 1e-1)), label="sigma")
+    kinds = ["gaussian", "burn-in", "student-t", "table", "trace"] + ["gated", "none"] * silent
+    kind = draw(st.sampled_from(kinds))
+    if kind == "gaussian":
+        return regdyn.Gaussian(sigma), sigma
+    if kind == "burn-in":
+        early, steps = draw(log_uniform(1.0, 1e3)), draw(st.integers(0, STEPS))
+        return regdyn.Gaussian(regdyn.BurnIn(sigma, sigma * early, steps)), sigma
+    if kind == "student-t":
+        return regdyn.StudentT(draw(st.floats(2.5, 30.0)), sigma), sigma
+    if kind == "none":
+        return regdyn.NoNoise(), 0.0
+    if kind == "gated":
+        return regdyn.Gated(draw(st.floats(0.0, 1.0)), sigma), 0.0
+    rng = np.random.default_rng(draw(st.integers(0, 1000)))
+    if kind == "table":
+        return regdyn.Gaussian(sigma * rng.uniform(1.0, 10.0, STEPS)), sigma
+    return regdyn.Trace(sigma * rng.standard_normal((STEPS, TRAJECTORIES))), sigma
+
+
+@st.composite
+def configs(
+    draw: st.DrawFn, optimizer: st.SearchStrategy[Optimizer], regularization: str, schedule: str
+) -> regdyn.ScalarConfig:
+    rule = draw(optimizer)
+    floor = getattr(rule, "eps", 1.0) + getattr(rule, "eps_root", 0.0) ** 0.5
+    floor += getattr(rule, "eps_denominator", 0.0)
+    noise, sigma = draw(noises(silent=floor > 0))
+    if rule.name in ("sgd", "adadelta"):
+        slope = rule.lr
+    else:
+        slope = rule.lr / max(sigma, floor)
+    h = draw(st.one_of(st.just(0.0), log_uniform(1e-6, 1e-2))) / slope
+    if regularization == "l2":
+        lam = draw(st.one_of(st.just(1e-2), log_uniform(1e-6, 1e-1))) / slope
+    else:
+        lam = draw(st.one_of(st.just(1e-4), log_uniform(1e-6, 1e-1)))
+    return regdyn.ScalarConfig(
+        optimizer=rule,
+        lam=lam,
+        regularization=regularization,
+        schedule=draw(SCHEDULES[schedule]),
+        noise=noise,
+        signal=regdyn.Signal(h, draw(st.floats(-2, 2)) if h else 0.0),
+        theta0=draw(st.one_of(st.just(1.0), st.floats(-10.0, 10.0))),
+        steps=STEPS,
+        trajectories=TRAJECTORIES,
+        keep=TRAJECTORIES,
+        times=[0, STEPS],
+        seed=draw(st.integers(0, 2**64 - 1)),
+    )

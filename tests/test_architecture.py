@@ -1,0 +1,73 @@
+"""Imports run one way."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "regdyn"
+
+# What a part may import of regdyn besides itself. Anyone may use errors and parameters.
+ALLOWED: dict[str, set[str]] = {
+    "errors": set(),
+    "parameters": set(),
+    "files": set(),
+    "optimizers": set(),
+    "theorems": set(),
+    "dynamics": {"optimizers", "files", "plots"},
+    "plots": {"dynamics", "files", "optimizers"},
+    "cli": {"dynamics", "files", "optimizers", "plots", "__init__"},
+    "__init__": {"dynamics", "optimizers"},
+    "__main__": {"cli"},
+}
+COMMON = {"errors", "parameters"}
+
+
+def imports(file: Path) -> set[str]:
+    """Modules that the file imports anywhere, in full."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add(node.module or "")
+    return found
+
+
+def part_of(module: str) -> str:
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 else "__init__"
+
+
+@pytest.mark.parametrize("file", sorted(PACKAGE.rglob("*.py")), ids=lambda f: str(f.relative_to(ROOT)))
+def test_arrows(file: Path) -> None:
+    relative = file.relative_to(PACKAGE)
+    part = relative.parts[0].removesuffix(".py")
+    used = {part_of(module) for module in imports(file) if module.split(".")[0] == "regdyn"}
+    assert used <= ALLOWED[part] | COMMON | {part}
+
+
+def test_nothing_imports_what_stands_outside() -> None:
+    for file in PACKAGE.rglob("*.py"):
+        assert not {m.split(".")[0] for m in imports(file)} & {
+            "theory",
+            "figures",
+            "tests",
+            "benchmarks",
+        }
+
+
+def test_rules_and_theorems_need_no_compiler() -> None:
+    for part in ("optimizers", "theorems"):
+        for file in (PACKAGE / part).glob("*.py"):
+            assert not {m.split(".")[0] for m in imports(file)} & {"numba", "llvmlite", "torch", "jax"}
+
+
+def test_nothing_is_unpickled() -> None:
+    for file in PACKAGE.rglob("*.py"):
+        assert "pickle" not in imports(file)
+        text = file.read_text()
+        assert text.count("np.load(") == text.count("allow_pickle=False")
