@@ -8,15 +8,17 @@ import time
 from pathlib import Path
 
 import matplotlib
+import numpy as np
 
 from regdyn import plots, simulate
-from regdyn.dynamics.observables import log_times
 from regdyn.dynamics.result import combined_dataset
 
 LAMBDAS = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 
 
-def draw(script: str, doc: str, title: str, panels: dict[str, tuple[str, str]], **layout: float) -> None:
+def draw(
+    script: str, doc: str, title: str, panels: dict[str, tuple[str, str]], **layout: float
+) -> None:
     """Simulate every (optimizer, regularization) of `panels` at every lambda, draw and save."""
     name = Path(script).stem
     parser = argparse.ArgumentParser(prog=f"{name}.py", description=doc.splitlines()[0])
@@ -28,7 +30,7 @@ def draw(script: str, doc: str, title: str, panels: dict[str, tuple[str, str]], 
     options.out.mkdir(parents=True, exist_ok=True)
 
     begin = time.perf_counter()
-    times = log_times(options.steps, per_decade=48)
+    times = np.unique(np.geomspace(1, options.steps, 240).astype(int))
     ensemble = {"steps": options.steps, "trajectories": options.trajectories, "seed": options.seed}
     drawn = {
         panel: [

@@ -190,27 +190,26 @@ def _simulate(**options: Any) -> None:
 
       regdyn simulate --opt adam,sgd --lam 1e-4 --steps 2000 --trajectories 512
     """
-    from regdyn.dynamics.result import save_results
+    from regdyn.dynamics.result import save_results, table_format
     from regdyn.files import check_target
 
     get = options.__getitem__
     if get("json") and get("csv"):
         raise InvalidParameter("json", "used without --csv")
-    suffixes = {"out": (".nc", ".json", ".csv"), "plot": (".png", ".pdf", ".svg")}
-    for name, allowed in suffixes.items():
-        if get(name) is not None:
-            if get(name).suffix not in allowed:
-                ends = f"{', '.join(allowed[:-1])} or {allowed[-1]}"
-                raise InvalidParameter(name, f"a file that ends in {ends}", get(name))
-            check_target(name, get(name), get("force"))
+    if get("out") is not None:
+        table_format(get("out"))
+        check_target("out", get("out"), get("force"))
+    if get("plot") is not None:
+        from regdyn.plots import plot_format, save_plot
+
+        plot_format(get("plot"))
+        check_target("plot", get("plot"), get("force"))
 
     configs = _configs(options)
     results = _run(configs, options["threads"], options["quiet"])
     if get("out") is not None:
         save_results(results, get("out"), force=get("force"))
     if get("plot") is not None:
-        from regdyn.plots import save_plot
-
         save_plot(results, get("plot"), force=get("force"))
     if get("json"):
         import json

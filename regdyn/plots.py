@@ -14,6 +14,7 @@ import matplotlib.style
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator
 from matplotlib.typing import ColorType, LineStyleType
@@ -85,7 +86,7 @@ def plot_decay(
     Raises
     ------
     InvalidParameter
-        For no results, a band that is not 0 < low < high < 1, or as many labels as there are not results.
+        For no results, a band that is not 0 < low < high < 1, or labels that do not match the results.
     """
     _check(results, band, labels)
     if ax is None:
@@ -124,7 +125,7 @@ def plot_panels(
     results = [result for panel in panels.values() for result in panel]
     _check(results, band, None)
     rows = math.ceil(len(panels) / columns)
-    figure = Figure(figsize=(width, rows * row_height + 1.2), layout="constrained")
+    figure = Figure(figsize=(width, rows * row_height + 1.2), layout=ConstrainedLayoutEngine(w_pad=0.1))
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     within = {aspect for panel in panels.values() for aspect in _differing(panel)}
     looks = iter(_looks(results, [aspect for aspect in _ASPECTS if aspect in within]))
@@ -138,9 +139,9 @@ def plot_panels(
         ax.set_title(name)
         if i % columns == 0:
             ax.set_ylabel(r"$|\theta|$")
-        if i >= len(panels) - columns:
+        ax.tick_params(labelbottom=i >= len(panels) - columns)
+        if i >= (rows - 1) * columns:
             ax.set_xlabel("step")
-            ax.tick_params(labelbottom=True)
     for ax in grid.flat[len(panels) :]:
         ax.remove()
     handles |= {str(line.get_gid()): line for line in thresholds}
@@ -283,6 +284,8 @@ def _caption(results: Sequence[ScalarResult], lead: str = "") -> str:
     diverged = sum(int(np.sum(result.diverged >= 0)) for result in results)
     if diverged:
         lines.append(f"{diverged:,} diverged and are left out from then on")
+    if any(np.any(result.quantiles([0.5]) <= LOW) for result in results):
+        lines.append(rf"$|\theta|$ < {_power(LOW)} is not resolved and not shown")
     return "\n".join(lines)
 
 
@@ -347,8 +350,9 @@ def _draw(ax: Axes, result: ScalarResult, band: Band | None, line: Mapping[str, 
     steps = result.times[shown]
     low, high = band or (0.5, 0.5)
     quantiles = result.quantiles([low, 0.5, high])[shown].T
-    marker = {"marker": "o"} if np.isfinite(quantiles[1]).sum() == 1 else {}
-    (median,) = ax.plot(steps, quantiles[1], **{**marker, **line})
+    # One point makes no line.
+    dot = {"marker": "o", "clip_on": False} if np.isfinite(quantiles[1]).sum() == 1 else {}
+    (median,) = ax.plot(steps, quantiles[1], **{**dot, **line})
     if band is not None:
         ax.fill_between(
             steps, quantiles[0], quantiles[2], color=median.get_color(), alpha=0.18, linewidth=0
@@ -377,7 +381,7 @@ def _frame(ax: Axes, results: Sequence[ScalarResult]) -> list[Line2D]:
 
 def _write_on(ax: Axes, threshold: Line2D) -> None:
     ax.annotate(
-        str(threshold.get_gid()), (0.02, float(np.ravel(threshold.get_ydata())[0])), (0, -2),
+        str(threshold.get_gid()), (0.02, float(np.ravel(threshold.get_ydata())[0])), (0, 2),
         xycoords=("axes fraction", "data"), textcoords="offset points",
-        va="top", fontsize="small", color=threshold.get_color(),
+        va="bottom", fontsize="small", color=threshold.get_color(),
     )  # fmt: skip

@@ -419,6 +419,8 @@ def optimizers(
     if kind is SGD and values.get("nesterov"):
         values["dampening"] = 0.0
         values["momentum"] = values["momentum"] or 0.5
+    if values.get("beta1", 0.0) > values.get("beta2", 1.0):
+        values["beta1"], values["beta2"] = values["beta2"], values["beta1"]
     return kind(**values)
 
 

@@ -343,13 +343,19 @@ def csv_rows(results: list[ScalarResult]) -> list[list[Any]]:
     ]
 
 
+def table_format(path: str | os.PathLike[str]) -> str:
+    """The suffix of `path` if results can be saved there, else InvalidParameter."""
+    suffix = os.path.splitext(path)[1]
+    if suffix not in (".nc", ".json", ".csv"):
+        raise InvalidParameter("out", "a file that ends in .nc, .json or .csv", path)
+    return suffix
+
+
 def save_results(
     results: list[ScalarResult], path: str | os.PathLike[str], *, force: bool = False
 ) -> None:
     """Write one or several results to one file; the suffix (.nc, .json, .csv) chooses the form."""
-    suffix = os.path.splitext(path)[1]
-    if suffix not in (".nc", ".json", ".csv"):
-        raise InvalidParameter("out", "a file that ends in .nc, .json or .csv", path)
+    suffix = table_format(path)
     with written_whole("out", path, force) as temporary:
         if suffix == ".nc":
             combined_dataset(results).to_netcdf(temporary, engine="h5netcdf")
