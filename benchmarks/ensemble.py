@@ -49,6 +49,9 @@ SIZES = ((4096, 2000), (65_536, 200), (1 << 20, 20))
 """Trajectories and steps, about 10 million trajectory-steps each."""
 
 OPTAX_TIMES = 8.0
+PEER_TIMES = {"optax": OPTAX_TIMES}
+"""Wanted of regdyn over a competitor, LIMIT or BEST at its best size; no entry, no want."""
+
 RULE_SHARE = 0.7
 THREADS_TIMES = 1.8
 EXPONENT_ERROR = 0.05
@@ -84,6 +87,7 @@ def head(report: Report, quick: bool) -> None:
 
 
 LIMIT = "limit: the update alone"
+BEST = "best float64 competitor"
 
 
 @dataclass(frozen=True)
@@ -133,20 +137,10 @@ def measure_throughput(quick: bool) -> list[Entry]:
 def throughput(report: Report, quick: bool) -> Entry | None:
     """Section 1. Returns optax at its best size."""
     entries = measure_throughput(quick)
-    best = {entry.peer: entry for entry in sorted(entries, key=lambda entry: entry.rate)}
-    rows = []
-    for entry in entries:
-        at_best = entry is best[entry.peer]
-        cells = ["", ""]
-        if at_best and entry.peer == "optax":
-            met = entry.paired.median >= OPTAX_TIMES
-            cells = report.want("Adam over optax's Adam", f"≥ {OPTAX_TIMES:g}", met)
-        rows.append([
-            f"{entry.peer} (its best)" if at_best else entry.peer, entry.variant, entry.size,
-            million(entry.trajectories, entry.steps, entry.paired.seconds[1]),
-            million(entry.trajectories, entry.steps, entry.paired.seconds[0]),
-            f"{entry.paired.median:.3g}", entry.paired.spread, *cells,
-        ])  # fmt: skip
+    best = {
+        peer: max((e for e in entries if e.peer == peer), key=lambda e: e.rate)
+        for peer in dict.fromkeys(entry.peer for entry in entries)
+    }
     report.write(
         "## 1. Throughput",
         "",
@@ -157,18 +151,35 @@ def throughput(report: Report, quick: bool) -> Entry | None:
     )
     report.table(
         ["competitor", "variant", "trajectories × steps", "competitor", "regdyn",
-         "regdyn / competitor", "min – max", "wanted", "met"],
-        rows,
+         "regdyn / competitor", "min – max"],
+        [
+            [
+                f"{entry.peer} (its best)" if entry is best[entry.peer] else entry.peer,
+                entry.variant, entry.size,
+                million(entry.trajectories, entry.steps, entry.paired.seconds[1]),
+                million(entry.trajectories, entry.steps, entry.paired.seconds[0]),
+                f"{entry.paired.median:.3g}", entry.paired.spread,
+            ]
+            for entry in entries
+        ],
     )  # fmt: skip
-    limit = best.pop(LIMIT)
-    top = max(best.values(), key=lambda entry: entry.rate)
+    top = max((entry for entry in entries if entry.peer != LIMIT), key=lambda entry: entry.rate)
+    rows = []
+    for name, entry in [(BEST, top), *best.items()]:
+        cells = ["", ""]
+        if name in PEER_TIMES:
+            wanted, median = PEER_TIMES[name], entry.paired.median
+            cells = report.want(f"Adam over {name}", f"≥ {wanted:g}", median >= wanted)
+        shown = f"{name}: {top.peer}" if name == BEST else name
+        rows.append([shown, entry.size, f"{entry.paired.median:.3g}", entry.paired.spread, *cells])
+    report.write("At the best size of each:")
+    report.table(
+        ["regdyn over", "trajectories × steps", "ratio", "min – max", "wanted", "met"], rows
+    )  # fmt: skip
     other = [f"{e.peer} at {e.size}" for e in entries if e.peer != LIMIT and not e.paired.agree()]
     report.write(
-        f"- Best float64 competitor: {top.peer} at {top.size}; there regdyn is "
-        f"{top.paired.median:.3g} ({top.paired.spread}) times as fast.",
-        f"- Limit: regdyn with noise and observables reaches {limit.paired.median:.2f} "
-        f"({limit.paired.spread}) of the bare update at {limit.size}, "
-        f"which is compiled to {limit_instructions()}.",
+        f"- The limit is compiled to {limit_instructions()}; the ratio to it is the share of the time "
+        "that regdyn's update alone would need.",
         f"- **Other results than regdyn: {', '.join(other)}.**"
         if other
         else "- All end with the same mean and std of θ, within 6 standard errors.",
@@ -183,11 +194,12 @@ def optimizers(report: Report, quick: bool, optax: Entry | None) -> None:
     rounds = 3 if quick else 11
     ours = {name: regdyn_run(trajectories, steps, rule) for name, rule in RULES.items()}
     theirs: dict[str, Run] = {}
-    for name in RULES if optax else ():
-        progress(f"compiling optax's {name}")
-        generator, devices = optax.variant.split(", ") if optax else ("", "")
-        variant = optax_variant(generator, int(devices.split()[0]), name)
-        theirs[name] = variant.make(trajectories, steps)
+    if optax:
+        generator, devices = optax.variant.split(", ")
+        for name in RULES:
+            progress(f"compiling optax's {name}")
+            variant = optax_variant(generator, int(devices.split()[0]), name)
+            theirs[name] = variant.make(trajectories, steps)
     progress("optimizers")
     paired = take_turns(
         [(ours[name], ours["adam"]) for name in RULES]
@@ -207,7 +219,12 @@ def optimizers(report: Report, quick: bool, optax: Entry | None) -> None:
             pair = over_optax[name]
             met = pair.median >= OPTAX_TIMES
             cells += [million(trajectories, steps, pair.seconds[1]), f"{pair.median:.3g}", pair.spread]
-            cells += report.want(f"{name} over optax's {name}", f"≥ {OPTAX_TIMES:g}", met)
+            # Adam is judged in section 1.
+            cells += (
+                ["", ""]
+                if name == "adam"
+                else report.want(f"{name} over optax's {name}", f"≥ {OPTAX_TIMES:g}", met)
+            )
         else:
             cells += [""] * 5
         rows.append(cells)

@@ -24,6 +24,8 @@ Run = Callable[[int], Outcome]
 
 PAUSE = 0.02
 """Seconds between two runs: the idle threads of OpenMP and XLA spin for a while before they sleep."""
+KEPT = 2**16
+"""Final weights of a run that are kept for the comparison of results."""
 
 
 def processors() -> int:
@@ -79,10 +81,10 @@ def take_turns(comparisons: Sequence[tuple[Run, Run]], rounds: int) -> list[Pair
     paired = [Paired([], []) for _ in comparisons]
     for seed in range(rounds):
         for (a, b), kept in zip(comparisons, paired):
-            time.sleep(PAUSE)
-            kept.a.append(a(seed))
-            time.sleep(PAUSE)
-            kept.b.append(b(seed))
+            for run, outcomes in ((a, kept.a), (b, kept.b)):
+                time.sleep(PAUSE)
+                seconds, theta = run(seed)
+                outcomes.append((seconds, theta[:KEPT].copy()))
     return paired
 
 

@@ -24,7 +24,7 @@ import regdyn
 from regdyn.dynamics._scalar_kernel import weight_step
 from regdyn.dynamics.noise import Noise
 from regdyn.dynamics.schedules import Schedule
-from regdyn.optimizers import OPTIMIZERS, REGULARIZATIONS, SGD, AMSGrad, Optimizer, decay_placement
+from regdyn.optimizers import OPTIMIZERS, REGULARIZATIONS, AMSGrad, Optimizer, decay_placement
 
 jax.config.update("jax_enable_x64", True)
 torch.set_num_threads(1)
@@ -49,11 +49,10 @@ def assert_same_paths(actual: Paths, expected: Paths, lr: float, tolerance: floa
     # A NaN must fail, hence not (error <= tolerance).
     wrong = ~(error <= tolerance)
     if wrong.any():
-        step, lane = np.unravel_index(np.argmax(wrong.any(axis=1)), (len(wrong), 1))[0], 0
-        lane = int(np.argmax(wrong[step]))
+        step, lane = np.argwhere(wrong)[0]
         raise AssertionError(
-            f"{wrong.sum()} of {wrong.size} numbers differ, by at most {np.nanmax(error):.3g}; the first at "
-            f"step {step}, trajectory {lane}: {actual[step, lane]!r} instead of {expected[step, lane]!r}"
+            f"{wrong.sum()} of {wrong.size} numbers differ by more than {tolerance:g}; at step {step}, "
+            f"trajectory {lane}, {actual[step, lane]!r} instead of {expected[step, lane]!r}"
         )
 
 
@@ -84,9 +83,7 @@ def python_paths(config: regdyn.ScalarConfig) -> Paths:
         scale = float(scales[t - 1])
         lr = rule.lr * scale
         c = tuple(number(x) for x in rule.constants(t, lr))
-        placement = [
-            number(x) for x in decay_placement(config.regularization, config.lam, lr, scale)
-        ]
+        placement = [number(x) for x in decay_placement(config.regularization, config.lam, lr, scale)]
         for i in range(config.trajectories):
             paths[t, i], states[i] = weight_step.py_func(
                 rule, number(paths[t - 1, i]), number(noise[t - 1, i]), states[i], c,
@@ -198,9 +195,7 @@ def advance_torch_scheduler(
 def torch_paths(config: regdyn.ScalarConfig) -> Paths:
     """torch.optim under torch.optim.lr_scheduler; what torch has no option for, by hand around it."""
     rule, counterpart = config.optimizer, TORCH[config.optimizer.name]
-    weights = torch.nn.Parameter(
-        torch.full((config.trajectories,), config.theta0, dtype=torch.float64)
-    )
+    weights = torch.nn.Parameter(torch.full((config.trajectories,), config.theta0, dtype=torch.float64))
     own_decay = config.regularization == "decoupled" and counterpart.make_decoupled is not None
     make = counterpart.make_decoupled if own_decay else counterpart.make
     option = config.lam if own_decay or config.regularization == "l2" else 0.0
@@ -232,13 +227,15 @@ class OptaxRule:
     """A rule in optax.
 
     `scale_by` makes the transformation from the hyperparameters by name. Those in `flags` choose among
-    programs, the rest are traced, so that each program is compiled once. `fixed` is what optax fixes.
+    programs, the rest are traced, so that each program is compiled once. `fixed` is what optax fixes;
+    `settle` makes a drawn rule one that optax has.
     """
 
     scale_by: Callable[..., optax.GradientTransformation]
     varied: Collection[str]
     flags: Collection[str] = ()
     fixed: dict[str, Any] = field(default_factory=dict)
+    settle: Callable[[Any], Optimizer] = lambda rule: rule
 
 
 def _optax_amsgrad(**p: Any) -> optax.GradientTransformation:
@@ -288,6 +285,7 @@ OPTAX: dict[str, OptaxRule] = {
         _optax_rms,
         ("lr", "alpha", "eps", "eps_root", "initial_accumulator", "bias_correction"),
         flags=("bias_correction", "eps_in_sqrt"),
+        settle=lambda rule: dataclasses.replace(rule, eps=0.0) if rule.eps_root else rule,
     ),
 }
 
@@ -365,29 +363,39 @@ def optax_paths(config: regdyn.ScalarConfig) -> Paths:
     numbers = {name: float(x) for name, x in numbers.items() if not isinstance(x, bool)}
     lam = {name: config.lam * (config.regularization == name) for name in PLACEMENTS}
     program = _optax_program(rule.name, flags)
+    scales, noise = optax_scales(config.schedule, config.steps), noise_of(config)
+    signal = config.signal
     return np.asarray(
-        program(
-            numbers, lam, optax_scales(config.schedule, config.steps), noise_of(config),
-            config.theta0, config.signal.strength, config.signal.target,
-        )  # fmt: skip
+        program(numbers, lam, scales, noise, config.theta0, signal.strength, signal.target)
     )
 
 
 # --- The cases ------------------------------------------------------------------------------------
 
+# Two correct programs agree within 1e-12 * max(|theta|, lr) where rounding is not amplified. The cases
+# are drawn from all of that domain, whose edges are these:
+#
+# - Decay rates up to 1 - 1e-3, because 1 - beta^t has a relative error of 1e-16 / (1 - beta).
+# - beta1 <= beta2. Otherwise the denominator forgets faster than the numerator, and an update is
+#   m / |g_t| for a g_t in which noise, signal and decay nearly cancel.
+# - Feedback per step, d(update) / d(theta), up to 0.1 with the noise in the denominator. Beyond, a
+#   weight near 0 oscillates on its own and doubles every error within a few steps.
+# - A weight starts within 30 lr of 0, or so far away that it does not get there, because the rounding
+#   of theta = 1000 lr is as large as the tolerance at 0. So the signal's target is on the same side.
+# - No step has g = 0 exactly where nothing but g is in the denominator: 0 / 0.
+
+NEAR, FAR = 30.0, (3e3, 1e4)
+
 
 def log_uniform(low: float, high: float) -> st.SearchStrategy[float]:
+    """Floats whose logarithm is uniform."""
     return st.floats(np.log10(low), np.log10(high)).map(lambda x: float(10.0**x))
 
 
-# The decay rates stop at 1 - 1e-3 since 1 - beta^t has a relative error of about 1e-16 / (1 - beta),
-# whoever computes it.
-RATES = st.one_of(
-    st.floats(0.0, 0.9), log_uniform(1e-3, 0.1).map(lambda x: 1.0 - x), st.just(0.0)
-)
-EPSILONS = st.one_of(log_uniform(1e-12, 1e-3), st.just(0.0))
+RATES = st.one_of(st.just(0.0), st.floats(0.0, 0.9), log_uniform(1e-3, 0.1).map(lambda x: 1.0 - x))
+EPSILONS = st.one_of(st.just(0.0), log_uniform(1e-12, 1e-3))
 
-FIELDS: dict[str, st.SearchStrategy] = {
+HYPERPARAMETERS: dict[str, st.SearchStrategy[Any]] = {
     "beta1": RATES,
     "beta2": RATES,
     "rho": RATES,
@@ -398,77 +406,77 @@ FIELDS: dict[str, st.SearchStrategy] = {
     "eps_root": st.one_of(st.just(0.0), log_uniform(1e-16, 1e-4)),
     "eps_denominator": EPSILONS,
     "initial_accumulator": st.one_of(st.just(0.0), log_uniform(1e-12, 1.0)),
-    "lr_decay": log_uniform(1e-4, 1.0),
+    "lr_decay": st.one_of(st.just(0.0), log_uniform(1e-4, 1.0)),
     "nesterov": st.booleans(),
     "bias_correction": st.booleans(),
     "max_after_correction": st.booleans(),
 }
-"""Values of every hyperparameter besides `lr`; each rule's default is always drawn as well."""
+"""What each hyperparameter besides `lr` is drawn from, next to the default of its rule."""
 
 
 @st.composite
 def optimizers(
     draw: st.DrawFn, kind: type[Optimizer], varied: Collection[str], **fixed: Any
 ) -> Optimizer:
-    """`kind` with the hyperparameters in `varied` drawn and those in `fixed` set; defaults first."""
+    """`kind` with the hyperparameters in `varied` drawn, the defaults first, and `fixed` as given."""
+    defaults = kind(**fixed).parameters()
     values = dict(fixed)
-    for f in dataclasses.fields(kind):
-        if f.name in varied:
-            other = log_uniform(f.default / 30, f.default * 10) if f.name == "lr" else FIELDS[f.name]
-            values[f.name] = draw(st.one_of(st.just(f.default), other), label=f.name)
-    if kind is SGD and values.get("nesterov"):
-        values["dampening"] = 0.0
-        values["momentum"] = values["momentum"] or 0.5
+    for name in varied:
+        default = defaults[name]
+        if name == "lr":
+            other = log_uniform(default / 30, default * 10)
+        else:
+            other = HYPERPARAMETERS[name]
+        values[name] = draw(st.one_of(st.just(default), other))
     if values.get("beta1", 0.0) > values.get("beta2", 1.0):
         values["beta1"], values["beta2"] = values["beta2"], values["beta1"]
+    if values.get("nesterov"):
+        values.update(dampening=0.0, momentum=values["momentum"] or 0.5)
     return kind(**values)
 
+
+FACTORS = st.one_of(st.just(0.0), st.floats(0.0, 1.0))
 
 SCHEDULES: dict[str, st.SearchStrategy[Schedule]] = {
     "constant": st.just(regdyn.Constant()),
     "step": st.builds(
         regdyn.Step,
-        st.lists(st.integers(1, STEPS - 1), min_size=1, max_size=5, unique=True).map(
-            lambda bounds: tuple(sorted(bounds))
-        ),
-        st.one_of(st.just(0.1), st.floats(0.0, 1.5)),
+        st.sets(st.integers(1, STEPS - 1), min_size=1, max_size=5).map(lambda x: tuple(sorted(x))),
+        st.one_of(st.just(0.1), FACTORS),
     ),
     "cosine": st.builds(
-        regdyn.Cosine,
-        st.one_of(st.just(STEPS), st.integers(1, 2 * STEPS)),
-        st.one_of(st.just(0.0), st.floats(0.0, 1.0)),
+        regdyn.Cosine, st.one_of(st.just(STEPS), st.integers(1, 2 * STEPS)), FACTORS
     ),
     "restarts": st.builds(
-        regdyn.CosineRestarts,
-        st.integers(1, STEPS),
-        st.integers(1, 3),
-        st.one_of(st.just(0.0), st.floats(0.0, 1.0)),
+        regdyn.CosineRestarts, st.integers(20, STEPS), st.integers(1, 3), FACTORS
     ),
     "table": st.builds(
-        lambda seed, count: regdyn.Table(np.random.default_rng(seed).uniform(0.0, 2.0, count)),
+        lambda seed, count: regdyn.Table(np.random.default_rng(seed).uniform(0.0, 1.0, count)),
         st.integers(0, 1000),
         st.integers(1, STEPS + 10),
     ),
 }  # fmt: skip
+"""Every kind of schedule, none above 1."""
 
 
 @st.composite
-def noises(draw: st.DrawFn, silent: bool) -> tuple[Noise, float]:
-    """A gradient model and its smallest std; those that send exact zeros only where `silent`."""
-    sigma = draw(st.one_of(st.just(1e-5), log_uniform(1e-6, 1e-1)), label="sigma")
-    kinds = ["gaussian", "burn-in", "student-t", "table", "trace"] + ["gated", "none"] * silent
+def noises(draw: st.DrawFn, zeros: bool) -> tuple[Noise, float]:
+    """A gradient model and the least std that it has; one that sends exact zeros only if `zeros`."""
+    sigma = draw(st.one_of(st.just(1e-5), log_uniform(1e-6, 1e-1)))
+    kinds = ["burn-in", "constant", "table", "student-t", "trace"] + ["gated", "none"] * zeros
     kind = draw(st.sampled_from(kinds))
-    if kind == "gaussian":
-        return regdyn.Gaussian(sigma), sigma
-    if kind == "burn-in":
-        early, steps = draw(log_uniform(1.0, 1e3)), draw(st.integers(0, STEPS))
-        return regdyn.Gaussian(regdyn.BurnIn(sigma, sigma * early, steps)), sigma
-    if kind == "student-t":
-        return regdyn.StudentT(draw(st.floats(2.5, 30.0)), sigma), sigma
     if kind == "none":
         return regdyn.NoNoise(), 0.0
     if kind == "gated":
         return regdyn.Gated(draw(st.floats(0.0, 1.0)), sigma), 0.0
+    if kind == "constant":
+        return regdyn.Gaussian(sigma), sigma
+    if kind == "burn-in":
+        early = draw(st.one_of(st.just(100.0), log_uniform(1.0, 1e3)))
+        length = draw(st.one_of(st.just(100), st.integers(0, STEPS)))
+        return regdyn.Gaussian(regdyn.BurnIn(sigma, sigma * early, length)), sigma
+    if kind == "student-t":
+        return regdyn.StudentT(draw(st.floats(2.5, 30.0)), sigma), sigma
     rng = np.random.default_rng(draw(st.integers(0, 1000)))
     if kind == "table":
         return regdyn.Gaussian(sigma * rng.uniform(1.0, 10.0, STEPS)), sigma
@@ -477,32 +485,47 @@ def noises(draw: st.DrawFn, silent: bool) -> tuple[Noise, float]:
 
 @st.composite
 def configs(
-    draw: st.DrawFn, optimizer: st.SearchStrategy[Optimizer], regularization: str, schedule: str
+    draw: st.DrawFn,
+    optimizer: st.SearchStrategy[Optimizer],
+    regularization: str,
+    schedule: str,
+    *,
+    weakest_decoupled: float = 1e-6,
 ) -> regdyn.ScalarConfig:
+    """A case for one placement and one kind of schedule; the simplest has the default hyperparameters.
+
+    `weakest_decoupled` is the least lr * lam under "decoupled".
+    """
     rule = draw(optimizer)
-    floor = getattr(rule, "eps", 1.0) + getattr(rule, "eps_root", 0.0) ** 0.5
-    floor += getattr(rule, "eps_denominator", 0.0)
-    noise, sigma = draw(noises(silent=floor > 0))
-    if rule.name in ("sgd", "adadelta"):
-        slope = rule.lr
-    else:
-        slope = rule.lr / max(sigma, floor)
-    h = draw(st.one_of(st.just(0.0), log_uniform(1e-6, 1e-2))) / slope
+    normalised = rule.name not in ("sgd", "adadelta")
+    floor = 1.0
+    if normalised:
+        p = rule.parameters()
+        floor = p["eps"] + p.get("eps_root", 0.0) ** 0.5 + p.get("eps_denominator", 0.0)
+    noise, sigma = draw(noises(zeros=floor > 0))
+    feedback = rule.lr / max(sigma, floor) if normalised else rule.lr
+    strength = draw(st.one_of(st.just(0.0), log_uniform(1e-6, 1e-2))) / feedback
     if regularization == "l2":
-        lam = draw(st.one_of(st.just(1e-2), log_uniform(1e-6, 1e-1))) / slope
+        lam = draw(st.one_of(st.just(1e-2), log_uniform(1e-6, 1e-1))) / feedback
+    elif regularization == "decoupled":
+        lam = draw(log_uniform(weakest_decoupled, 0.3)) / rule.lr
     else:
         lam = draw(st.one_of(st.just(1e-4), log_uniform(1e-6, 1e-1)))
-    return regdyn.ScalarConfig(
-        optimizer=rule,
-        lam=lam,
-        regularization=regularization,
-        schedule=draw(SCHEDULES[schedule]),
-        noise=noise,
-        signal=regdyn.Signal(h, draw(st.floats(-2, 2)) if h else 0.0),
-        theta0=draw(st.one_of(st.just(1.0), st.floats(-10.0, 10.0))),
-        steps=STEPS,
-        trajectories=TRAJECTORIES,
-        keep=TRAJECTORIES,
-        times=[0, STEPS],
-        seed=draw(st.integers(0, 2**64 - 1)),
+    near = st.floats(-NEAR, NEAR).map(lambda x: x * rule.lr)
+    far = st.tuples(st.sampled_from([1.0, -1.0]), log_uniform(*FAR)).map(
+        lambda x: x[0] * x[1] * rule.lr
     )
+    start = st.one_of(near, far) if normalised else near
+    if rule == type(rule)():
+        start = st.one_of(st.just(1.0), start)
+    theta0 = draw(start)
+    if abs(theta0) > NEAR * rule.lr:
+        target = theta0 * draw(st.floats(0.8, 1.25))
+    else:
+        target = draw(near)
+    return regdyn.ScalarConfig(
+        optimizer=rule, lam=lam, regularization=regularization, schedule=draw(SCHEDULES[schedule]),
+        noise=noise, signal=regdyn.Signal(strength, target), theta0=theta0,
+        steps=STEPS, trajectories=TRAJECTORIES, keep=TRAJECTORIES, times=[0, STEPS],
+        seed=draw(st.integers(0, 2**64 - 1)),
+    )  # fmt: skip

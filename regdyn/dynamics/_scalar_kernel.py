@@ -92,9 +92,10 @@ def _read_codes(codes: Any, t: Any, first_passage: Any, steps_below: Any) -> Non
         step = t + 1 + np.int64(bits_of(lowest) >> np.uint64(52)) - 1023
         if first_passage[i] < 0 and code != 0:
             first_passage[i] = step
-        count = code - ((code >> 1) & 0x55)
-        count = (count & 0x33) + ((count >> 2) & 0x33)
-        steps_below[i] += (count + (count >> 4)) & 0x0F
+        count = code - ((code >> 1) & 0x5555)
+        count = (count & 0x3333) + ((count >> 2) & 0x3333)
+        count = (count + (count >> 4)) & 0x0F0F
+        steps_below[i] += (count + (count >> 8)) & 0x1F
 
 
 @inlined

@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 
 from regdyn.dynamics._jit import bits_of, float_of, inlined, kernel, use_wide_vectors
 
-LANES = 256
-"""Trajectories in a block: the state of a block and its noise stay in the first-level cache."""
+LANES = 128
+"""Trajectories in a block: its state and its noise stay in the first-level cache, with room."""
 
-CHUNK = 8
+CHUNK = 16
 """Steps of noise that a block keeps ready; even, since normals come in pairs."""
 
 NOISE_NONE, NOISE_GAUSSIAN, NOISE_GATED, NOISE_STUDENT, NOISE_TRACE = range(5)

@@ -46,7 +46,7 @@ def test_threads_and_batches_change_nothing(noise: str) -> None:
     assert differences(reference, config.run(batch_size=700)) == []
 
 
-@pytest.mark.parametrize("steps_per_call, snapshots", [(64, 3), (8, 1), (4096, 100)])
+@pytest.mark.parametrize("steps_per_call, snapshots", [(64, 3), (16, 1), (4096, 100)])
 def test_calls_change_nothing(
     monkeypatch: pytest.MonkeyPatch, steps_per_call: int, snapshots: int
 ) -> None:

@@ -103,7 +103,7 @@ def test_underflow_is_flushed_and_reported() -> None:
     result = regdyn.simulate(
         regdyn.SGD(lr=0.5, momentum=0.0), lam=1.0, steps=2000, trajectories=3, noise=regdyn.NoNoise()
     )
-    # theta = 2^-t falls below 2^-1000 at t = 1001, seen at the end of its chunk of eight.
+    # theta = 2^-t falls below 2^-1000 at t = 1001, seen at the end of its chunk of sixteen.
     assert result.flushed == 1008
     assert np.array_equal(result.final, [0.0, 0.0, 0.0])
     assert "were set to 0 from about step 1008" in repr(result)

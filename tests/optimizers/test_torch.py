@@ -1,4 +1,4 @@
-"""The compiled engine against torch.optim."""
+"""The compiled engine against torch.optim, step by step."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from regdyn.optimizers import OPTIMIZERS
 @pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("placement", PLACEMENTS)
 @pytest.mark.parametrize("name", RULES)
-@settings(max_examples=3)
+@settings(max_examples=2)
 @given(data=st.data())
 def test_equals_torch(name: str, placement: str, schedule: str, data: st.DataObject) -> None:
-    rule = optimizers(OPTIMIZERS[name], TORCH[name].varied)
-    config = data.draw(configs(rule, placement, schedule))
+    rules = optimizers(OPTIMIZERS[name], TORCH[name].varied)
+    config = data.draw(configs(rules, placement, schedule))
     assert_same_paths(engine_paths(config), torch_paths(config), config.optimizer.lr)
