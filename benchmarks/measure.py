@@ -24,6 +24,7 @@ Run = Callable[[int], Outcome]
 
 PAUSE = 0.02
 """Seconds between two runs: the idle threads of OpenMP and XLA spin for a while before they sleep."""
+
 KEPT = 2**16
 """Final weights of a run that are kept for the comparison of results."""
 

@@ -45,6 +45,7 @@ def draw(
         figure = plots.plot_panels(drawn, title=title, **layout)
         for path in written[:2]:
             plots.save_figure(figure, path, force=True)
+            figure.set_layout_engine("none")  # laid out once, alike in both files
     data = combined_dataset(results)[["abs_quantile", "mean", "std", "alive"]]
     data.to_netcdf(written[2], engine="h5netcdf")
     about = {

@@ -498,10 +498,8 @@ def configs(
     """
     rule = draw(optimizer)
     normalised = rule.name not in ("sgd", "adadelta")
-    floor = 1.0
-    if normalised:
-        p = rule.parameters()
-        floor = p["eps"] + p.get("eps_root", 0.0) ** 0.5 + p.get("eps_denominator", 0.0)
+    p = rule.parameters()
+    floor = p.get("eps", 1.0) + p.get("eps_root", 0.0) ** 0.5 + p.get("eps_denominator", 0.0)
     noise, sigma = draw(noises(zeros=floor > 0))
     feedback = rule.lr / max(sigma, floor) if normalised else rule.lr
     strength = draw(st.one_of(st.just(0.0), log_uniform(1e-6, 1e-2))) / feedback

@@ -1,7 +1,7 @@
 """Generators of samples for tests/dynamics/test_random.py: the package's, and spoiled ones.
 
-A spoiled generator differs from the package's in a single, small way, which a test must notice.
-Each takes (seed, steps, trajectories).
+A spoiled generator differs from the package's in a single, mostly small way, which a test must notice.
+Many take the words of the package's streams and spoil these before or after the package's transform.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def heavy_tails(seed: int, steps: int, trajectories: int) -> Floats:
 
 
 def cut_tails(limit: float, seed: int, steps: int, trajectories: int) -> Floats:
-    """What exceeds the limit is drawn anew."""
+    """What exceeds the limit takes its neighbour's value."""
     z = package(seed, steps, trajectories)
     for row in z:
         (far,) = np.nonzero(np.abs(row) > limit)

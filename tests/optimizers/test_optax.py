@@ -19,9 +19,9 @@ from reference import (
 
 from regdyn.optimizers import OPTIMIZERS
 
-# optax subtracts lr * lam * theta, where torch and regdyn multiply by 1 - lr * lam. Rounding that factor
-# shifts every step by up to 5e-17 * theta in the same direction; a decay that forgets within 100 steps
-# keeps the sum of these below the tolerance.
+# optax subtracts lr * lam * theta, where torch and regdyn multiply by 1 - lr * lam. Rounding that
+# factor shifts every step by up to 5e-17 * theta in the same direction; a decay that forgets within 100
+# steps keeps the sum of these shifts below the tolerance.
 WEAKEST_DECOUPLED = 0.01
 
 
