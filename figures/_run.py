@@ -10,8 +10,7 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 
-from regdyn import plots, simulate
-from regdyn.dynamics.result import combined_dataset
+from regdyn import combined_dataset, plots, simulate
 
 LAMBDAS = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 

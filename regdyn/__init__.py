@@ -13,6 +13,8 @@ _HOME = {
     "sample_noise": "regdyn.dynamics.scalar",
     "ScalarConfig": "regdyn.dynamics.scalar",
     "ScalarResult": "regdyn.dynamics.result",
+    "combined_dataset": "regdyn.dynamics.result",
+    "save_results": "regdyn.dynamics.result",
     "BurnIn": "regdyn.dynamics.noise",
     "Gaussian": "regdyn.dynamics.noise",
     "Gated": "regdyn.dynamics.noise",
@@ -51,7 +53,7 @@ if TYPE_CHECKING:
         StudentT,
         Trace,
     )  # fmt: skip
-    from regdyn.dynamics.result import ScalarResult
+    from regdyn.dynamics.result import ScalarResult, combined_dataset, save_results
     from regdyn.dynamics.scalar import ScalarConfig, sample_noise, simulate
     from regdyn.dynamics.schedules import Constant, Cosine, CosineRestarts, Step, Table
     from regdyn.errors import InvalidParameter, RegdynError

@@ -28,11 +28,15 @@ def bin_edges() -> NDArray[np.float64]:
     return np.asarray(LOW * (1.0 + BIN_WIDTH) ** np.arange(N_BINS + 1))
 
 
-_PREFERRED = (1.0, 1.25, 1.6, 2.0, 2.5, 3.2, 4.0, 5.0, 6.3, 8.0)
+# The Renard series R20, rounded: smooth in a plot, with the round numbers that a table wants.
+_PREFERRED = (
+    1.0, 1.12, 1.25, 1.4, 1.6, 1.8, 2.0, 2.24, 2.5, 2.8,
+    3.2, 3.6, 4.0, 4.5, 5.0, 5.6, 6.3, 7.1, 8.0, 9.0,
+)  # fmt: skip
 
 
 def log_times(steps: int) -> NDArray[np.int64]:
-    """0, then ten preferred numbers per decade (1, 2, 5 among them) up to and including `steps`."""
+    """0, then twenty preferred numbers per decade (1, 2, 5 among them) up to and including `steps`."""
     decades = range(math.ceil(math.log10(steps)) + 1)
     spaced = {int(number * 10**decade) for decade in decades for number in _PREFERRED}
     return np.asarray(sorted({0, steps} | {t for t in spaced if t < steps}), dtype=np.int64)

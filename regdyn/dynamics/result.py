@@ -345,7 +345,7 @@ def csv_rows(results: list[ScalarResult]) -> list[list[Any]]:
 
 def table_format(path: str | os.PathLike[str]) -> str:
     """The suffix of `path` if results can be saved there, else InvalidParameter."""
-    suffix = os.path.splitext(path)[1]
+    suffix = os.path.splitext(path)[1].lower()
     if suffix not in (".nc", ".json", ".csv"):
         raise InvalidParameter("out", "a file that ends in .nc, .json or .csv", path)
     return suffix
@@ -358,7 +358,9 @@ def save_results(
     suffix = table_format(path)
     with written_whole("out", path, force) as temporary:
         if suffix == ".nc":
-            combined_dataset(results).to_netcdf(temporary, engine="h5netcdf")
+            # Most bins are empty.
+            packed = {"histogram": {"zlib": True, "complevel": 1}}
+            combined_dataset(results).to_netcdf(temporary, engine="h5netcdf", encoding=packed)
         elif suffix == ".json":
             temporary.write_text(json.dumps({"results": [r.to_dict() for r in results]}, indent=1))
         else:

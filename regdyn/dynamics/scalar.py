@@ -72,7 +72,7 @@ class ScalarConfig:
     threshold
         A weight with |theta| < threshold counts as dead (mehta2019: 1e-3).
     times
-        Steps at which moments and quantiles are taken; about 12 per decade where None.
+        Steps at which moments and quantiles are taken; 20 per decade where None.
     keep
         How many of the first trajectories to keep whole, in memory of steps * keep numbers.
     dtype
