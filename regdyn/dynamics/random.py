@@ -6,9 +6,9 @@ one seed a permutation, so that no two trajectories share a start. Trajectories 
 a time; which block, thread or process fills a lane changes nothing.
 
 Two words of 64 bits become two independent normals by the transform of Box and Muller, for the steps
-2 k + 1 and 2 k + 2. Logarithm, sine and cosine are polynomials (error below 2e-10 of a normal, far
-below what any sample can show), because a call of the C library would end vectorisation. The largest
-normal is sqrt(2 * 64 * ln 2) = 9.4.
+2 k + 1 and 2 k + 2. Logarithm, sine and cosine are polynomials (a normal is within 2e-10 of the exact
+transform of its float64 uniforms, far below what any sample can show), because a call of the C library
+would end vectorisation. The largest normal is sqrt(2 * 64 * ln 2) = 9.4.
 """
 
 from __future__ import annotations
