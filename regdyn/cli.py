@@ -85,7 +85,12 @@ def _root(
         ),
     ] = False,
 ) -> None:
-    """What an optimizer's decay does to weights that see little gradient."""
+    """What an optimizer's decay does to weights that see little gradient.
+
+    Example:
+
+      regdyn simulate --opt adam --lam 1e-4
+    """
 
 
 def _option(

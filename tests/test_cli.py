@@ -167,22 +167,12 @@ def test_a_diverging_run_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     assert json.loads(out)["results"][0]["decay"]["mean"][-1] is None
 
 
-def help_examples() -> list[str]:
-    """Every line of any --help that starts with "regdyn "."""
-    texts = []
-    for command in ([], ["simulate"]):
-        shown = subprocess.run(
-            [sys.executable, "-m", "regdyn", *command, "--help"], capture_output=True, text=True,
-            check=True,
-        ).stdout  # fmt: skip
-        texts.append(shown)
-    return [line.strip() for text in texts for line in text.splitlines()
-            if line.strip().startswith("regdyn ")]  # fmt: skip
-
-
-def test_examples_in_help_work(capsys: pytest.CaptureFixture[str]) -> None:
-    examples = help_examples()
-    assert len(examples) >= 1
+@pytest.mark.parametrize("command", [[], ["simulate"]], ids=str)
+def test_examples_in_help_work(capsys: pytest.CaptureFixture[str], command: list[str]) -> None:
+    assert main([*command, "--help"]) == 0
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    examples = [line for line in lines if line.startswith("regdyn ")]
+    assert examples
     for example in examples:
         assert main(shlex.split(example)[1:]) == 0
         capsys.readouterr()
