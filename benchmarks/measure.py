@@ -90,14 +90,15 @@ def take_turns(comparisons: Sequence[tuple[Run, Run]], rounds: int) -> list[Pair
 
 
 def fastest(groups: Sequence[Sequence[Run]], rounds: int) -> list[int]:
-    """Index of the fastest run in each group, by its least seconds over the rounds."""
-    least = [[math.inf] * len(group) for group in groups]
+    """Index of the fastest run in each group, by its median seconds over the rounds."""
+    seconds: list[list[list[float]]] = [[[] for _ in group] for group in groups]
     for seed in range(rounds):
-        for group, seconds in zip(groups, least):
-            for i, run in enumerate(group):
+        for group, kept in zip(groups, seconds):
+            for run, times in zip(group, kept):
                 time.sleep(PAUSE)
-                seconds[i] = min(seconds[i], run(seed)[0])
-    return [seconds.index(min(seconds)) for seconds in least]
+                times.append(run(seed)[0])
+    medians = [[statistics.median(times) for times in kept] for kept in seconds]
+    return [of_group.index(min(of_group)) for of_group in medians]
 
 
 def power_law(sizes: ArrayLike, seconds: ArrayLike) -> tuple[float, float]:

@@ -309,8 +309,10 @@ def optax_schedule(schedule: Schedule, steps: int) -> optax.Schedule:
             for length in lengths
         ])  # fmt: skip
     if isinstance(schedule, regdyn.Table):
-        factors = jnp.asarray(schedule.factors)
-        return lambda count: factors[jnp.minimum(count, len(factors) - 1)]
+        # All of one length, so that jax compiles the look-up once.
+        rest = max(0, steps - len(schedule.factors))
+        factors = jnp.asarray(np.pad(schedule.factors, (0, rest), mode="edge")[:steps])
+        return lambda count: factors[count]
     raise NotImplementedError(f"no counterpart of {schedule} in optax")
 
 
@@ -432,25 +434,28 @@ def optimizers(
         values["beta1"], values["beta2"] = values["beta2"], values["beta1"]
     if values.get("nesterov"):
         values.update(dampening=0.0, momentum=values["momentum"] or 0.5)
+    if values.get("momentum") == 0.0:
+        # torch has no buffer then, and does not dampen: see test_dampening_without_momentum.
+        values["dampening"] = 0.0
     return kind(**values)
 
 
 FACTORS = st.one_of(st.just(0.0), st.floats(0.0, 1.0))
 
-SCHEDULES: dict[str, st.SearchStrategy[Schedule]] = {
-    "constant": st.just(regdyn.Constant()),
-    "step": st.builds(
+SCHEDULES: dict[type, st.SearchStrategy[Schedule]] = {
+    regdyn.Constant: st.just(regdyn.Constant()),
+    regdyn.Step: st.builds(
         regdyn.Step,
         st.sets(st.integers(1, STEPS - 1), min_size=1, max_size=5).map(lambda x: tuple(sorted(x))),
         st.one_of(st.just(0.1), FACTORS),
     ),
-    "cosine": st.builds(
+    regdyn.Cosine: st.builds(
         regdyn.Cosine, st.one_of(st.just(STEPS), st.integers(1, 2 * STEPS)), FACTORS
     ),
-    "restarts": st.builds(
+    regdyn.CosineRestarts: st.builds(
         regdyn.CosineRestarts, st.integers(20, STEPS), st.integers(1, 3), FACTORS
     ),
-    "table": st.builds(
+    regdyn.Table: st.builds(
         lambda seed, count: regdyn.Table(np.random.default_rng(seed).uniform(0.0, 1.0, count)),
         st.integers(0, 1000),
         st.integers(1, STEPS + 10),
@@ -488,7 +493,7 @@ def configs(
     draw: st.DrawFn,
     optimizer: st.SearchStrategy[Optimizer],
     regularization: str,
-    schedule: str,
+    schedule: type,
     *,
     weakest_decoupled: float = 1e-6,
 ) -> regdyn.ScalarConfig:

@@ -22,8 +22,8 @@ class SGD(Optimizer):
     with learning rate :math:`\eta`, momentum :math:`\mu` and dampening :math:`d`.
 
     The learning rate multiplies the buffer (torch, optax), not the gradient that enters it
-    (Sutskever et al. 2013); the two differ when the learning rate changes. The first step is not
-    dampened, as in torch. Defaults: mehta2019, section 2.1.
+    (Sutskever et al. 2013); the two differ when the learning rate changes. As in torch the
+    first step is not dampened, and without momentum no step is. Defaults: mehta2019, section 2.1.
     """
 
     name: ClassVar[str] = "sgd"
@@ -40,7 +40,7 @@ class SGD(Optimizer):
             raise InvalidParameter("nesterov", "used with momentum > 0 and dampening 0")
 
     def constants(self, t: Number, lr: Number) -> tuple[Number, ...]:
-        intake = 1.0 - self.dampening * (t > 1)
+        intake = 1.0 - self.dampening * (t > 1) if self.momentum > 0 else 1.0
         ahead, along = (1.0, self.momentum) if self.nesterov else (0.0, 1.0)
         return self.momentum, intake, ahead, along, lr
 

@@ -17,6 +17,7 @@ from reference import (
     torch_paths,
 )
 
+import regdyn
 from regdyn.optimizers import OPTIMIZERS
 
 
@@ -25,7 +26,15 @@ from regdyn.optimizers import OPTIMIZERS
 @pytest.mark.parametrize("name", RULES)
 @settings(max_examples=2)
 @given(data=st.data())
-def test_equals_torch(name: str, placement: str, schedule: str, data: st.DataObject) -> None:
+def test_equals_torch(name: str, placement: str, schedule: type, data: st.DataObject) -> None:
     rules = optimizers(OPTIMIZERS[name], TORCH[name].varied)
     config = data.draw(configs(rules, placement, schedule))
     assert_same_paths(engine_paths(config), torch_paths(config), config.optimizer.lr)
+
+
+def test_dampening_without_momentum() -> None:
+    """torch applies no dampening where there is no buffer."""
+    config = regdyn.ScalarConfig(
+        optimizer=regdyn.SGD(lr=0.1, momentum=0.0, dampening=0.5), steps=10, trajectories=2, keep=2
+    )
+    assert_same_paths(engine_paths(config), torch_paths(config), 0.1)
