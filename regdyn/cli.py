@@ -306,13 +306,9 @@ def _noise(options: dict[str, Any]) -> Noise:
         return noise.NoNoise()
     sigma: noise.Stds
     if options["sigma"].endswith(".npy"):
-        import numpy as np
+        from regdyn.files import load_numbers
 
-        try:
-            sigma = noise.StdTable(np.load(options["sigma"], allow_pickle=False))
-        except OSError as error:
-            reason = f"a number or a readable .npy file ({error.strerror})"
-            raise InvalidParameter("sigma", reason, options["sigma"]) from None
+        sigma = noise.StdTable(load_numbers("sigma", options["sigma"]))
     else:
         sigma = noise.BurnIn(options["sigma"], options["burn_in_sigma"], options["burn_in_steps"])
     if kind == "gated":

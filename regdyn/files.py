@@ -1,4 +1,4 @@
-"""Writing files: whole or not at all, and never over an existing one by accident."""
+"""Files: read without unpickling; written whole or not at all, never over one by accident."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from regdyn.errors import InvalidParameter
 
@@ -27,6 +30,22 @@ def check_target(name: str, path: str | os.PathLike[str], force: bool = False) -
     except OSError as error:
         raise InvalidParameter(name, "in a writable folder", f"{target} ({error.strerror})") from None
     return target
+
+
+def load_numbers(
+    name: str, path: str | os.PathLike[str], *, memory_map: bool = False
+) -> NDArray[np.floating | np.integer]:
+    """The array of real numbers in a .npy file, else InvalidParameter for the parameter `name`."""
+    wanted = "a readable .npy file of real numbers"
+    try:
+        array = np.load(path, mmap_mode="r" if memory_map else None, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        raise InvalidParameter(name, wanted, f"{path} ({reason})") from None
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
+        kind = getattr(array, "dtype", "several arrays")
+        raise InvalidParameter(name, wanted, f"{path} ({kind})")
+    return array
 
 
 @contextmanager

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import torch
+from hypothesis import Phase
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -380,13 +381,18 @@ def optax_paths(config: regdyn.ScalarConfig) -> Paths:
 # - Decay rates up to 1 - 1e-3, because 1 - beta^t has a relative error of 1e-16 / (1 - beta).
 # - beta1 <= beta2. Otherwise the denominator forgets faster than the numerator, and an update is
 #   m / |g_t| for a g_t in which noise, signal and decay nearly cancel.
-# - Feedback per step, d(update) / d(theta), up to 0.1 with the noise in the denominator. Beyond, a
-#   weight near 0 oscillates on its own and doubles every error within a few steps.
+# - Feedback per step, d(update) / d(theta), up to 0.1 with the eps and the earlier noise that the
+#   denominator surely has. Beyond, a weight near 0 oscillates on its own and doubles every error
+#   within a few steps.
 # - A weight starts within 30 lr of 0, or so far away that it does not get there, because the rounding
-#   of theta = 1000 lr is as large as the tolerance at 0. So the signal's target is on the same side.
+#   of theta = 1000 lr is as large as the tolerance at 0. So the signal's target is on the same side,
+#   and the noise of SGD, which nothing normalises, is at most 1 - momentum.
 # - No step has g = 0 exactly where nothing but g is in the denominator: 0 / 0.
 
 NEAR, FAR = 30.0, (3e3, 1e4)
+
+# A failing case reads no better when shrunk, which takes minutes.
+UNSHRUNK = (Phase.explicit, Phase.generate)
 
 
 def log_uniform(low: float, high: float) -> st.SearchStrategy[float]:
@@ -434,9 +440,6 @@ def optimizers(
         values["beta1"], values["beta2"] = values["beta2"], values["beta1"]
     if values.get("nesterov"):
         values.update(dampening=0.0, momentum=values["momentum"] or 0.5)
-    if values.get("momentum") == 0.0:
-        # torch has no buffer then, and does not dampen: see test_dampening_without_momentum.
-        values["dampening"] = 0.0
     return kind(**values)
 
 
@@ -465,9 +468,12 @@ SCHEDULES: dict[type, st.SearchStrategy[Schedule]] = {
 
 
 @st.composite
-def noises(draw: st.DrawFn, zeros: bool) -> tuple[Noise, float]:
-    """A gradient model and the least std that it has; one that sends exact zeros only if `zeros`."""
-    sigma = draw(st.one_of(st.just(1e-5), log_uniform(1e-6, 1e-1)))
+def noises(draw: st.DrawFn, zeros: bool, largest: float) -> tuple[Noise, float]:
+    """A gradient model with stds up to `largest`, and the least of them.
+
+    One that sends exact zeros, and has no least std, only if `zeros`.
+    """
+    sigma = draw(st.one_of(st.just(1e-5), log_uniform(1e-6, min(1e-1, largest / 10))))
     kinds = ["burn-in", "constant", "table", "student-t", "trace"] + ["gated", "none"] * zeros
     kind = draw(st.sampled_from(kinds))
     if kind == "none":
@@ -477,7 +483,7 @@ def noises(draw: st.DrawFn, zeros: bool) -> tuple[Noise, float]:
     if kind == "constant":
         return regdyn.Gaussian(sigma), sigma
     if kind == "burn-in":
-        early = draw(st.one_of(st.just(100.0), log_uniform(1.0, 1e3)))
+        early = draw(st.one_of(st.just(100.0), log_uniform(1.0, min(1e3, largest / sigma))))
         length = draw(st.one_of(st.just(100), st.integers(0, STEPS)))
         return regdyn.Gaussian(regdyn.BurnIn(sigma, sigma * early, length)), sigma
     if kind == "student-t":
@@ -505,8 +511,11 @@ def configs(
     normalised = rule.name not in ("sgd", "adadelta")
     p = rule.parameters()
     floor = p.get("eps", 1.0) + p.get("eps_root", 0.0) ** 0.5 + p.get("eps_denominator", 0.0)
-    noise, sigma = draw(noises(zeros=floor > 0))
-    feedback = rule.lr / max(sigma, floor) if normalised else rule.lr
+    noise, sigma = draw(noises(floor > 0, 1.0 - p["momentum"] if "momentum" in p else 100.0))
+    # The least of the denominator at a step whose g happens to be near 0. With none of it, an update is
+    # lr * sign(g), which an error changes only at g = 0.
+    least = floor + sigma * p.get("beta2", p.get("alpha", 1.0))
+    feedback = rule.lr / (least or sigma) if normalised else rule.lr
     strength = draw(st.one_of(st.just(0.0), log_uniform(1e-6, 1e-2))) / feedback
     if regularization == "l2":
         lam = draw(st.one_of(st.just(1e-2), log_uniform(1e-6, 1e-1))) / feedback

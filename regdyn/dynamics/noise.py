@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from regdyn.errors import InvalidParameter
+from regdyn.files import load_numbers
 from regdyn.parameters import check_integer, check_number
 
 MAX_BURN_IN = 10**12
@@ -142,12 +143,7 @@ class Trace:
     @classmethod
     def load(cls, path: str) -> Trace:
         """From a .npy file, memory-mapped."""
-        try:
-            return cls(np.load(path, mmap_mode="r", allow_pickle=False))
-        except (OSError, ValueError) as error:
-            if isinstance(error, InvalidParameter):
-                raise
-            raise InvalidParameter("trace", f"a readable .npy file ({error})", path) from None
+        return cls(load_numbers("trace", path, memory_map=True))
 
     def check_shape(self, steps: int, trajectories: int) -> None:
         """Raise InvalidParameter unless there is a value for every step and trajectory."""

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from regdyn.errors import InvalidParameter
+from regdyn.files import load_numbers
 from regdyn.parameters import check_integer, check_number
 
 MAX_STEPS = 10**12
@@ -134,10 +135,7 @@ def parse_schedule(text: str, steps: int) -> Schedule:
         "or a .npy file of factors"
     )
     if text.endswith(".npy"):
-        try:
-            return Table(np.load(text, allow_pickle=False))
-        except (OSError, ValueError) as error:
-            raise InvalidParameter("schedule", f"a readable .npy file ({error})", text) from None
+        return Table(load_numbers("schedule", text))
     kind, *arguments = text.split(":")
     try:
         if kind == "constant" and not arguments:

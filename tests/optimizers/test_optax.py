@@ -10,6 +10,7 @@ from reference import (
     PLACEMENTS,
     RULES,
     SCHEDULES,
+    UNSHRUNK,
     assert_same_paths,
     configs,
     engine_paths,
@@ -28,7 +29,7 @@ WEAKEST_DECOUPLED = 0.01
 @pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("placement", PLACEMENTS)
 @pytest.mark.parametrize("name", RULES)
-@settings(max_examples=3)
+@settings(max_examples=3, phases=UNSHRUNK)
 @given(data=st.data())
 def test_equals_optax(name: str, placement: str, schedule: type, data: st.DataObject) -> None:
     theirs = OPTAX[name]

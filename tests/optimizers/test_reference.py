@@ -25,6 +25,7 @@ from reference import (
     STEPS,
     TORCH,
     TRAJECTORIES,
+    UNSHRUNK,
     Paths,
     assert_same_paths,
     configs,
@@ -57,7 +58,7 @@ def case(optimizer: Any, **changes: Any) -> regdyn.ScalarConfig:
 @pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("placement", PLACEMENTS)
 @pytest.mark.parametrize("name", RULES)
-@settings(max_examples=2)
+@settings(max_examples=2, phases=UNSHRUNK)
 @given(data=st.data())
 def test_equals_python(name: str, placement: str, schedule: type, data: st.DataObject) -> None:
     kind = OPTIMIZERS[name]

@@ -10,6 +10,7 @@ from reference import (
     RULES,
     SCHEDULES,
     TORCH,
+    UNSHRUNK,
     assert_same_paths,
     configs,
     engine_paths,
@@ -24,7 +25,7 @@ from regdyn.optimizers import OPTIMIZERS
 @pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("placement", PLACEMENTS)
 @pytest.mark.parametrize("name", RULES)
-@settings(max_examples=2)
+@settings(max_examples=2, phases=UNSHRUNK)
 @given(data=st.data())
 def test_equals_torch(name: str, placement: str, schedule: type, data: st.DataObject) -> None:
     rules = optimizers(OPTIMIZERS[name], TORCH[name].varied)
