@@ -208,12 +208,18 @@ def test_light_import() -> None:
 
 def test_interrupt_leaves_no_file(tmp_path: Path) -> None:
     regdyn.simulate("adam", steps=8, trajectories=8)  # the kernel is in the cache
+    # A shell that starts the tests in the background makes its children ignore Ctrl-C: undo that.
+    code = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "from regdyn.cli import script; script()"
+    )
+    arguments = ["simulate", "--steps", "1e9", "--out", str(tmp_path / "x.nc")]
     process = subprocess.Popen(
-        [sys.executable, "-m", "regdyn", "simulate", "--steps", "1e9", "--out", str(tmp_path / "x.nc")],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        # A shell that starts the tests in the background makes its children ignore Ctrl-C.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )  # fmt: skip
+        [sys.executable, "-c", code, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     try:
         time.sleep(6)
         process.send_signal(signal.SIGINT)
