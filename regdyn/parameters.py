@@ -7,9 +7,13 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from regdyn.errors import InvalidParameter
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,19 @@ def check_integer(name: str, value: Any, low: int, high: int) -> int:
     if not integral or not low <= whole <= high:
         raise InvalidParameter(name, f"an integer in [{low}, {high}]", value)
     return whole
+
+
+def real_array(name: str, value: Any, wanted: str) -> NDArray[np.floating | np.integer]:
+    """`value` as an array of real numbers, a memory-mapped one as it is, or InvalidParameter."""
+    import numpy as np
+
+    try:
+        array = value if isinstance(value, np.ndarray) else np.asarray(value)
+    except (TypeError, ValueError):
+        raise InvalidParameter(name, wanted, "rows of different lengths") from None
+    if array.dtype.kind not in "fiu":
+        raise InvalidParameter(name, wanted, f"{array.dtype} of shape {array.shape}")
+    return array
 
 
 def check_choice(name: str, value: Any, choices: Iterable[str]) -> str:

@@ -317,9 +317,9 @@ def _stds(sigma: Any) -> str:
         steps = f"{sigma.steps:,} step" + ("s" if sigma.steps > 1 else "")
         return rf"$\sigma$ = {_power(sigma.early)} for {steps}, then {_power(sigma.late)}"
     assert isinstance(sigma, StdTable)
-    if len(sigma.stds) == 1:
-        return rf"$\sigma$ = {_power(sigma.stds[0])}"
-    return rf"$\sigma$ from a table of {len(sigma.stds):,} steps"
+    if len(sigma.values) == 1:
+        return rf"$\sigma$ = {_power(sigma.values[0])}"
+    return rf"$\sigma$ from a table of {len(sigma.values):,} steps"
 
 
 def _power(value: float) -> str:

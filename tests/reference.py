@@ -88,7 +88,7 @@ def python_paths(config: regdyn.ScalarConfig) -> Paths:
         for i in range(config.trajectories):
             paths[t, i], states[i] = weight_step.py_func(
                 rule, number(paths[t - 1, i]), number(noise[t - 1, i]), states[i], c,
-                number(1), *placement, strength, target,
+                number(1), *placement, strength, target, False,
             )  # fmt: skip
     return paths
 
@@ -180,7 +180,7 @@ def torch_scheduler(
             optimizer, schedule.period, schedule.growth, lowest
         )
     if isinstance(schedule, regdyn.Table):
-        factors = schedule.factors.tolist()
+        factors = schedule.values.tolist()
         return schedulers.LambdaLR(optimizer, lambda epoch: factors[min(epoch, len(factors) - 1)])
     raise NotImplementedError(f"no counterpart of {schedule} in torch")
 
@@ -311,8 +311,8 @@ def optax_schedule(schedule: Schedule, steps: int) -> optax.Schedule:
         ])  # fmt: skip
     if isinstance(schedule, regdyn.Table):
         # All of one length, so that jax compiles the look-up once.
-        rest = max(0, steps - len(schedule.factors))
-        factors = jnp.asarray(np.pad(schedule.factors, (0, rest), mode="edge")[:steps])
+        rest = max(0, steps - len(schedule.values))
+        factors = jnp.asarray(np.pad(schedule.values, (0, rest), mode="edge")[:steps])
         return lambda count: factors[count]
     raise NotImplementedError(f"no counterpart of {schedule} in optax")
 

@@ -134,22 +134,34 @@ def use_wide_vectors(typing_context: Any) -> Any:
 
 @intrinsic
 def bits_of(typing_context: Any, x: Any) -> Any:
-    """The bits of a float64 as uint64."""
+    """The bits of a float64 as uint64, or of a float32 as uint32."""
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.bitcast(arguments[0], ir.IntType(64))
+        return builder.bitcast(arguments[0], context.get_value_type(signature.return_type))
 
-    return types.uint64(types.float64), codegen
+    return {types.float64: types.uint64, types.float32: types.uint32}[x](x), codegen
 
 
 @intrinsic
 def float_of(typing_context: Any, bits: Any) -> Any:
-    """The float64 with the bits of a uint64."""
+    """The float64 or float32 with the bits of an integer of that width."""
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.bitcast(arguments[0], ir.DoubleType())
+        return builder.bitcast(arguments[0], context.get_value_type(signature.return_type))
 
-    return types.float64(types.uint64), codegen
+    return {64: types.float64, 32: types.float32}[bits.bitwidth](bits), codegen
+
+
+@intrinsic
+def high_product(typing_context: Any, a: Any, b: Any) -> Any:
+    """The upper 64 bits of the product of two uint64."""
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        double = ir.IntType(128)
+        x, y = (builder.zext(argument, double) for argument in arguments)
+        return builder.trunc(builder.lshr(builder.mul(x, y), double(64)), ir.IntType(64))
+
+    return types.uint64(types.uint64, types.uint64), codegen
 
 
 class RuleType(types.Type):

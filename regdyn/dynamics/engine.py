@@ -7,11 +7,13 @@ what is in memory when. None of these decisions changes a bit of the result.
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
+from math import prod
 from typing import Any, Protocol
 
 import numpy as np
@@ -19,7 +21,7 @@ import psutil
 from numpy.typing import DTypeLike, NDArray
 
 from regdyn.dynamics.observables import N_BINS, accumulate
-from regdyn.dynamics.random import CHUNK, LANES, stream_starts
+from regdyn.dynamics.random import CHUNK, LANES, STREAMS, start_streams
 from regdyn.errors import InvalidParameter
 from regdyn.parameters import check_integer
 
@@ -30,14 +32,15 @@ STEPS_PER_CALL = 4096
 """Steps for which the per-step constants are tabulated at a time; a multiple of CHUNK."""
 
 SNAPSHOTS_PER_CALL = 16
-"""Recorded times whose values wait for the statistics at a time."""
+"""Recorded times, besides the start, whose values wait for the statistics; at least CHUNK."""
 
 Progress = Callable[[int], None]
 """Called with the number of trajectory-steps done since the last call."""
 
 
-def compile_statistics(dtype: DTypeLike) -> None:
-    """Make sure that the compiled statistics exist, by a call without trajectories."""
+def compile_kernels(dtype: DTypeLike) -> None:
+    """Make sure that the compiled parts of this file's work exist, by calls without trajectories."""
+    start_streams(np.uint64(0), np.uint64(0), aligned_empty((0, 4 * STREAMS), np.uint64))
     lanes = np.zeros(LANES, dtype=np.int64)
     accumulate(np.empty(0, dtype), 0, 1.0, lanes, np.zeros(3), np.zeros(N_BINS + 2, dtype=np.int64))
 
@@ -51,7 +54,7 @@ def thread_count(threads: int | str | None) -> int:
 
 def aligned_empty(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray:
     """An uninitialised array that starts on a cache line, so that wide loads never straddle two."""
-    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    size = prod(shape) * np.dtype(dtype).itemsize
     raw = np.empty(size + 64, dtype=np.uint8)
     offset = -raw.ctypes.data % 64
     aligned: NDArray = raw[offset : offset + size].view(dtype).reshape(shape)
@@ -71,7 +74,7 @@ def check_memory(needed: int, what: str) -> None:
 
 @dataclass(frozen=True)
 class Call:
-    """One stretch of steps t0 + 1 … t0 + length and the times recorded in it."""
+    """One stretch of steps t0 + 1 … t0 + length and the times recorded in it, the start among them."""
 
     t0: int
     length: int
@@ -81,8 +84,7 @@ class Call:
 
 def plan_calls(steps: int, times: NDArray[np.int64]) -> Iterator[Call]:
     """Cut `steps` into calls that end on multiples of CHUNK and hold few recorded times each."""
-    t0 = 0
-    record = int(np.searchsorted(times, 0, side="right"))
+    t0 = record = 0
     while t0 < steps:
         end = min(t0 + STEPS_PER_CALL, steps)
         if record + SNAPSHOTS_PER_CALL < len(times):
@@ -95,7 +97,7 @@ def plan_calls(steps: int, times: NDArray[np.int64]) -> Iterator[Call]:
 
 @dataclass
 class Batch:
-    """The lanes in memory: per block its rows of numbers, and what each trajectory leaves behind."""
+    """The lanes in memory, `count` of them with a trajectory: numbers and streams of each block."""
 
     first: int
     count: int
@@ -106,6 +108,11 @@ class Batch:
     def blocks(self) -> int:
         return len(self.rows)
 
+    @property
+    def lanes(self) -> slice:
+        """Where the lanes of the batch stand among those of the run."""
+        return slice(self.first, self.first + self.blocks * LANES)
+
 
 class System(Protocol):
     """What the driver asks of a system."""
@@ -114,19 +121,17 @@ class System(Protocol):
     n_rows: int
     overflow: float
 
-    def start(self, batch: Batch) -> None:
-        """Write the initial rows of every lane."""
+    def start(self, batch: Batch, blocks: slice) -> None:
+        """Write the initial rows of every lane of the blocks."""
 
     def prepare(self, call: Call) -> None:
         """Tabulate what is constant within each step of the call."""
 
-    def advance(
-        self, batch: Batch, call: Call, first_block: int, last_block: int, snapshots: NDArray
-    ) -> None:
+    def advance(self, batch: Batch, call: Call, blocks: slice, snapshots: NDArray) -> None:
         """Carry the blocks through the call; runs on several threads at once, without the GIL."""
 
-    def finish(self, batch: Batch) -> None:
-        """Keep what the result needs of the batch."""
+    def finish(self, batch: Batch, blocks: slice) -> None:
+        """Keep what the result needs of the blocks, whose rows are then overwritten."""
 
 
 @dataclass(frozen=True)
@@ -137,20 +142,41 @@ class Statistics:
     histogram: NDArray[np.int64]
 
 
-@contextmanager
-def _thread_pool(threads: int) -> Iterator[ThreadPoolExecutor]:
-    """A pool that drops what has not started when the block is left by an exception."""
-    pool = ThreadPoolExecutor(threads)
+@cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    """Worker threads, kept for the next run: to start them takes as long as a small run."""
+    return ThreadPoolExecutor(threads, thread_name_prefix="regdyn")
+
+
+if hasattr(os, "register_at_fork"):
+    # A forked process has the pool but none of its threads.
+    os.register_at_fork(after_in_child=_pool.cache_clear)
+
+
+def _in_parallel(threads: int, work: Callable[..., None], calls: list[tuple[Any, ...]]) -> None:
+    """work(*call) for every call, on `threads` threads of which the caller's is one.
+
+    When it is left, by an exception or Ctrl-C as well, nothing of the work runs any more.
+    """
+    left = deque(calls)
+
+    def take() -> None:
+        while left:
+            try:
+                call = left.popleft()
+            except IndexError:
+                return
+            work(*call)
+
+    helpers = min(threads, len(calls)) - 1
+    futures = [_pool(threads - 1).submit(take) for _ in range(helpers)]
     try:
-        yield pool
+        take()
+        for future in futures:
+            future.result()
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _results(futures: list[Future[None]]) -> None:
-    wait(futures)
-    for future in futures:
-        future.result()
+        left.clear()
+        wait(futures)
 
 
 def drive(
@@ -182,42 +208,38 @@ def drive(
     moments = np.zeros((len(times), 3))
     histogram = np.zeros((len(times), N_BINS + 2), dtype=np.int64)
     batch_size = -(-batch_size // LANES) * LANES
-    n_snapshots = min(len(times), SNAPSHOTS_PER_CALL)
-    bins = np.empty((SNAPSHOTS_PER_CALL, LANES), dtype=np.int64)
+    n_snapshots = min(len(times), SNAPSHOTS_PER_CALL + 1)
+    bins = np.empty((n_snapshots, LANES), dtype=np.int64)
 
-    with _thread_pool(threads) as pool:
-        for first in range(0, trajectories, batch_size):
-            count = min(batch_size, trajectories - first)
-            blocks = -(-count // LANES)
-            rows = aligned_empty((blocks, system.n_rows * LANES), system.dtype)
-            streams = aligned_empty((blocks, 4 * LANES), np.uint64)
-            starts = stream_starts(seed, first, blocks * LANES)
-            streams[:] = starts.reshape(blocks, LANES, 4).swapaxes(1, 2).reshape(blocks, -1)
-            batch = Batch(first, count, rows, streams)
-            system.start(batch)
-            snapshots = aligned_empty((n_snapshots, blocks * LANES), system.dtype)
+    def carry(batch: Batch, call: Call, part: slice, snapshots: NDArray) -> None:
+        """A part of the blocks through a call, with what comes before the first and after the last."""
+        if call.t0 == 0:
+            first_stream = (batch.first + part.start * LANES) // LANES * STREAMS
+            start_streams(np.uint64(seed), np.uint64(first_stream), batch.streams[part])
+            system.start(batch, part)
+        system.advance(batch, call, part, snapshots)
+        if call.t0 + call.length == steps:
+            system.finish(batch, part)
 
-            def statistics(record: int, values: NDArray, slot: int, count: int = count) -> None:
-                accumulate(
-                    values, count, system.overflow, bins[slot], moments[record], histogram[record]
-                )
+    def statistics(record: int, values: NDArray, count: int, slot: int) -> None:
+        accumulate(values, count, system.overflow, bins[slot], moments[record], histogram[record])
 
-            if len(times) and times[0] == 0:
-                start = np.ascontiguousarray(rows[:, :LANES]).reshape(-1)
-                statistics(0, start, 0)
-            # Several slices per thread even out threads of unequal speed.
-            edges = np.linspace(0, blocks, min(blocks, 4 * threads) + 1).astype(int)
-            for call in plan_calls(steps, times):
-                system.prepare(call)
-                _results([
-                    pool.submit(system.advance, batch, call, int(a), int(b), snapshots)
-                    for a, b in pairwise(edges)
-                ])  # fmt: skip
-                _results([
-                    pool.submit(statistics, call.first_record + i, snapshots[i], i)
-                    for i in range(len(call.records))
-                ])  # fmt: skip
-                if progress is not None:
-                    progress(count * call.length)
-            system.finish(batch)
+    for first in range(0, trajectories, batch_size):
+        count = min(batch_size, trajectories - first)
+        blocks = -(-count // LANES)
+        rows = aligned_empty((blocks, system.n_rows * LANES), system.dtype)
+        streams = aligned_empty((blocks, 4 * STREAMS), np.uint64)
+        snapshots = aligned_empty((n_snapshots, blocks * LANES), system.dtype)
+        batch = Batch(first, count, rows, streams)
+        # Several parts per thread even out threads of unequal speed.
+        edges = np.linspace(0, blocks, min(blocks, 4 * threads) + 1).astype(int).tolist()
+        parts = [slice(a, b) for a, b in pairwise(edges)]
+        for call in plan_calls(steps, times):
+            system.prepare(call)
+            _in_parallel(threads, carry, [(batch, call, part, snapshots) for part in parts])
+            _in_parallel(threads, statistics, [
+                (call.first_record + i, snapshots[i], count, i) for i in range(len(call.records))
+            ])  # fmt: skip
+            if progress is not None:
+                progress(count * call.length)
     return Statistics(moments, histogram)

@@ -12,9 +12,10 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from regdyn.dynamics.per_step import PerStep
 from regdyn.errors import InvalidParameter
 from regdyn.files import load_numbers
-from regdyn.parameters import check_integer, check_number
+from regdyn.parameters import check_integer, check_number, real_array
 
 MAX_BURN_IN = 10**12
 
@@ -40,25 +41,10 @@ class BurnIn:
         return np.where(np.asarray(t) <= self.steps, self.early, self.late)
 
 
-@dataclass(frozen=True, eq=False)
-class StdTable:
+class StdTable(PerStep):
     """One std per step, from an array; the last one holds after its end."""
 
-    stds: NDArray[np.float64]
-
-    def __init__(self, stds: ArrayLike) -> None:
-        values = np.atleast_1d(np.asarray(stds, dtype=float))
-        if values.ndim != 1 or not len(values) or not np.all(np.isfinite(values) & (values >= 0)):
-            raise InvalidParameter(
-                "sigma", "a number or a one-dimensional array of finite numbers >= 0"
-            )
-        object.__setattr__(self, "stds", values)
-
-    def __call__(self, t: NDArray[np.int64]) -> NDArray[np.float64]:
-        return self.stds[np.minimum(np.asarray(t) - 1, len(self.stds) - 1)]
-
-    def __repr__(self) -> str:
-        return f"StdTable({len(self.stds)} stds)"
+    parameter = "sigma"
 
 
 Stds = BurnIn | StdTable
@@ -124,15 +110,12 @@ class Trace:
     values: NDArray[np.floating]
 
     def __init__(self, values: ArrayLike) -> None:
-        array = values if isinstance(values, np.ndarray) else np.asarray(values)
+        wanted = "numbers of shape (steps,) or (steps, trajectories)"
+        array = real_array("trace", values, wanted)
+        if array.ndim not in (1, 2) or not array.size:
+            raise InvalidParameter("trace", wanted, f"{array.dtype} of shape {array.shape}")
         if array.ndim == 1:
             array = array[:, None]
-        if array.ndim != 2 or not array.size or array.dtype.kind not in "fiu":
-            raise InvalidParameter(
-                "trace",
-                "numbers of shape (steps,) or (steps, trajectories)",
-                f"{array.dtype} of shape {np.shape(values)}",
-            )
         for start in range(0, len(array), 4096):
             finite = np.isfinite(array[start : start + 4096])
             if not finite.all():

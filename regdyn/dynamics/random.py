@@ -1,14 +1,17 @@
 """Random numbers that depend on (seed, trajectory, step) alone, at the speed of the update rules.
 
-Each trajectory owns one xoshiro256++ stream (Blackman and Vigna 2021). Its 256-bit start is block
-number `trajectory + 1` of Philox4x64-10 (Salmon et al. 2011) under the key `seed`: a hash, and for
-one seed a permutation, so that no two trajectories share a start. Trajectories are filled `LANES` at
-a time; which block, thread or process fills a lane changes nothing.
+Trajectories 2 j and 2 j + 1 share xoshiro256++ stream j (Blackman and Vigna 2021): one takes the lower
+and the other the upper 32 bits of each of its words. The 256-bit start of stream j is block j + 1 of
+Philox4x64-10 (Salmon et al. 2011) under the key `seed`: a hash, and for one seed a permutation, so that
+no two streams share a start. Trajectories are filled `LANES` at a time and steps `CHUNK` at a time;
+which block, thread or process fills a lane changes nothing.
 
-Two words of 64 bits become two independent normals by the transform of Box and Muller, for the steps
-2 k + 1 and 2 k + 2. Logarithm, sine and cosine are polynomials (a normal is within 2e-10 of the exact
-transform of its float64 uniforms, far below what any sample can show), because a call of the C library
-would end vectorisation. The largest normal is sqrt(2 * 64 * ln 2) = 9.4.
+Two numbers of 32 bits become two independent normals by the transform of Box and Muller, for steps
+`CHUNK` / 2 apart. It is computed in float32, for twice the speed: a normal has 24 significant bits and
+is within 1e-6 of the exact transform, the largest is sqrt(2 * 40 * ln 2) = 7.4, and the law of a normal
+differs from N(0, 1) by less than 1e-7 in probability, which no sample of fewer than 1e13 can show. The
+update rules take it as float64. Logarithm, sine and cosine are polynomials, because a call of the C
+library would end vectorisation.
 """
 
 from __future__ import annotations
@@ -17,36 +20,106 @@ import math
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from regdyn.dynamics._jit import bits_of, float_of, inlined, kernel, use_wide_vectors
+from regdyn.dynamics._jit import (
+    bits_of,
+    float_of,
+    high_product,
+    inlined,
+    kernel,
+    use_wide_vectors,
+)
 
-LANES = 128
-"""Trajectories in a block: its state and its noise stay in the first-level cache, with room."""
+LANES = 256
+"""Trajectories in a block: long rows for the compiler's loops, yet small enough for a core's caches."""
+
+STREAMS = LANES // 2
+"""Streams in a block."""
 
 CHUNK = 16
 """Steps of noise that a block keeps ready; even, since normals come in pairs."""
 
+WORDS = 2 * CHUNK * STREAMS
+"""Words that a block may draw for a chunk."""
+
 NOISE_NONE, NOISE_GAUSSIAN, NOISE_GATED, NOISE_STUDENT, NOISE_TRACE = range(5)
 
 _U = np.uint64
-_SQRT_HALF_BITS = _U(np.float64(np.sqrt(0.5)).view(np.uint64))
-_EXPONENT_63 = _U(63 << 52)
-_MANTISSA = _U((1 << 52) - 1)
-_TWO_LN2 = 2.0 * math.log(2.0)
-_LOG2_E = 1.0 / math.log(2.0)
-_LN2_HIGH = float.fromhex("0x1.62e42fee00000p-1")
-_LN2_LOW = float.fromhex("0x1.a39ef35793c76p-33")
-_TWO_TO_MINUS_63 = 2.0**-63
+_I = np.int32
+_F = np.float32
+
+_SQRT_HALF_BITS = _I(np.sqrt(_F(0.5)).view(np.int32))
+_EXPONENT_31 = _I(31 << 23)
+_MANTISSA = _I((1 << 23) - 1)
 
 
-def stream_starts(seed: int, first: int, count: int) -> NDArray[np.uint64]:
-    """Starts of the streams of trajectories first … first + count - 1, shape (count, 4).
+def _float32s(*numbers: float) -> tuple[np.float32, ...]:
+    return tuple(_F(x) for x in numbers)
 
-    Row i holds the four words of Philox4x64-10 for counter first + i + 1 and key `seed`.
+
+# Coefficients, lowest first, that interpolate at Chebyshev nodes; tests/dynamics/test_random.py derives
+# them again. On these intervals the errors are 7e-8, 7e-9, 5e-8 and 1.2e-8.
+
+# -2 ln(1 + z) / z for 1 + z in [sqrt(1/2), sqrt(2)].
+_LOG = _float32s(
+    -2.0, 0.99999994, -0.66668385, 0.50002706, -0.39911866, 0.33155987, -0.29954803, 0.28538516,
+    -0.17066626,
+)  # fmt: skip
+# sin(pi x / 2) / x and cos(pi x / 2) as polynomials in x^2 for |x| <= 1.
+_SINE = _float32s(1.5707964, -0.6459638, 0.07968992, -0.0046741436, 0.0001516717)
+_COSINE = _float32s(0.99999994, -1.2336982, 0.25365067, -0.020810515, 0.0008581345)
+# (exp(f) - 1) / f for |f| <= ln(2) / 2.
+_EXP = _float32s(1.0, 0.5, 0.16666505, 0.041666467, 0.008369149, 0.0013933642)
+
+_ONE, _HALF = _F(1.0), _F(0.5)
+_TWO_LN2 = _F(2.0 * math.log(2.0))
+_LOG2_E = _F(1.0 / math.log(2.0))
+_LN2_HIGH = _F(float.fromhex("0x1.62e4p-1"))
+_LN2_LOW = _F(math.log(2.0) - float.fromhex("0x1.62e4p-1"))
+_TWO_TO_MINUS_10, _TWO_TO_MINUS_31 = _F(2.0**-10), _F(2.0**-31)
+
+_PHILOX_MULTIPLIERS = _U(0xD2E7470EE14C6C93), _U(0xCA5A826395121157)
+_PHILOX_WEYL = _U(0x9E3779B97F4A7C15), _U(0xBB67AE8584CAA73B)
+
+
+@inlined
+def _philox(counter: Any, key: Any) -> Any:
+    """Philox4x64-10 of the counter (counter, 0, 0, 0) under the key (key, 0): four words."""
+    c0, c1, c2, c3 = counter, _U(0), _U(0), _U(0)
+    k0, k1 = key, _U(0)
+    a, b = _PHILOX_MULTIPLIERS
+    for _ in range(10):
+        high0, low0 = high_product(a, c0), a * c0
+        high1, low1 = high_product(b, c2), b * c2
+        c0, c1, c2, c3 = high1 ^ c1 ^ k0, low1, high0 ^ c3 ^ k1, low0
+        k0 += _PHILOX_WEYL[0]
+        k1 += _PHILOX_WEYL[1]
+    return c0, c1, c2, c3
+
+
+@kernel
+def start_streams(seed: Any, first: Any, streams: Any) -> None:
+    """Put the streams of rows of blocks at their start.
+
+    Parameters
+    ----------
+    seed
+        The key, uint64.
+    first
+        Index in the run of the first stream, uint64.
+    streams
+        (blocks, 4 * STREAMS) uint64, for each block a row of lanes for each of the four words.
     """
-    words = np.random.Philox(counter=first, key=seed).random_raw(4 * count)
-    return words.reshape(count, 4)
+    for block in range(len(streams)):
+        row = streams[block]
+        for i in range(STREAMS):
+            counter = first + _U(block * STREAMS + i) + _U(1)
+            (
+                row[i],
+                row[STREAMS + i],
+                row[2 * STREAMS + i],
+                row[3 * STREAMS + i],
+            ) = _philox(counter, seed)
 
 
 @inlined
@@ -67,133 +140,143 @@ def next_word(s0: Any, s1: Any, s2: Any, s3: Any) -> Any:
     return word, s0, s1, s2, _rotate_left(s3, 45)
 
 
-# The polynomials interpolate at Chebyshev nodes; tests/dynamics/test_random.py derives them again.
+@kernel
+def draw(streams: Any, words: Any) -> None:
+    """The next words of the streams of a block; words[n * STREAMS + i] is the nth of stream i."""
+    use_wide_vectors()
+    for n in range(0, len(words), 2 * STREAMS):
+        first, second = words[n : n + STREAMS], words[n + STREAMS : n + 2 * STREAMS]
+        for i in range(STREAMS):
+            s0, s1 = streams[i], streams[STREAMS + i]
+            s2, s3 = streams[2 * STREAMS + i], streams[3 * STREAMS + i]
+            a, s0, s1, s2, s3 = next_word(s0, s1, s2, s3)
+            b, s0, s1, s2, s3 = next_word(s0, s1, s2, s3)
+            first[i], second[i] = a, b
+            streams[i], streams[STREAMS + i] = s0, s1
+            streams[2 * STREAMS + i], streams[3 * STREAMS + i] = s2, s3
 
 
 @inlined
-def _log1p_over_z(z: Any) -> Any:
-    """-2 ln(1 + z) / z for 1 + z in [sqrt(1/2), sqrt(2)], in Estrin's order for short chains."""
+def _squared_radius(a: Any, b: Any) -> Any:
+    """-2 ln u for u uniform on (0, 1], from 31 bits of `a` and, for small u, 9 lower ones of `b`.
+
+    The angle takes these as its lowest bits: so rare a dependence of so fine digits cannot be seen.
+    """
+    fine = _F(_I((b & np.uint32(0x3FF)) | np.uint32(1))) * _TWO_TO_MINUS_10
+    u = _F(_I(a >> np.uint32(1))) + fine
+    shifted = _I(bits_of(u) - _I(_SQRT_HALF_BITS + _EXPONENT_31))
+    exponent = _F(_I(shifted >> _I(23)))
+    z = float_of(_I(_I(shifted & _MANTISSA) + _SQRT_HALF_BITS)) - _ONE
+    # Estrin's order, for short chains of operations.
     z2 = z * z
     z4 = z2 * z2
-    a = (-2.000000000096024 + 1.0000000061691077 * z) + (
-        -0.6666666169256104 + 0.49999873171629633 * z
-    ) * z2
-    b = (-0.4000033927588508 + 0.3334076730475459 * z) + (
-        -0.28567596790540506 + 0.24821771331922843 * z
-    ) * z2
-    c = (-0.22085472079438018 + 0.21796225155754365 * z) + (
-        -0.21273084751159907 + 0.11691342670179275 * z
-    ) * z2
-    return a + (b + c * z4) * z4
+    low = (_LOG[0] + _LOG[1] * z) + (_LOG[2] + _LOG[3] * z) * z2
+    high = (_LOG[4] + _LOG[5] * z) + (_LOG[6] + _LOG[7] * z) * z2
+    return z * (low + (high + _LOG[8] * z4) * z4) - _TWO_LN2 * exponent
 
 
 @inlined
-def minus_two_log(bits: Any) -> Any:
-    """-2 ln(x / 2^63) for the bits of a float64 x > 0."""
-    shifted = bits - _SQRT_HALF_BITS - _EXPONENT_63
-    exponent = np.float64(np.int64(shifted) >> np.int64(52))
-    z = float_of((shifted & _MANTISSA) + _SQRT_HALF_BITS) - 1.0
-    return z * _log1p_over_z(z) - _TWO_LN2 * exponent
-
-
-@inlined
-def _squared_radius(word: Any) -> Any:
-    """-2 ln u for u uniform on (0, 1], from the upper 63 bits."""
-    return minus_two_log(bits_of(np.float64(np.int64(word >> _U(1))) + 0.5))
-
-
-@inlined
-def _direction(word: Any) -> Any:
-    """A uniform point on the circle as (c, s) with cos = 1 - 8 s^2 and sin = 4 s c.
-
-    Sine and cosine of a quarter of the angle, then doubled twice: cheaper than choosing a quadrant.
-    """
-    x = np.float64(np.int64(word)) * _TWO_TO_MINUS_63
+def _half_circle(b: Any) -> Any:
+    """cos >= 0 and sin of an angle uniform on [-pi/2, pi/2)."""
+    x = _F(_I(b)) * _TWO_TO_MINUS_31
     y = x * x
-    sine = 0.002490393210175957 + y * (-3.657239263067379e-05 + 3.089966866337448e-07 * y)
-    sine = 0.78539816339405 + y * (-0.08074551201834942 + y * sine)
-    sine = sine * x
-    cosine = -0.0003259916875350726 + y * (3.5904755349763954e-06 - 2.426851890411488e-08 * y)
-    cosine = -0.3084251375300398 + y * (0.01585434419710652 + y * cosine)
-    cosine = 0.9999999999999444 + y * cosine
-    return 1.0 - 2.0 * (sine * sine), sine * cosine
+    cosine = _COSINE[2] + y * (_COSINE[3] + y * _COSINE[4])
+    cosine = _COSINE[0] + y * (_COSINE[1] + y * cosine)
+    sine = _SINE[2] + y * (_SINE[3] + y * _SINE[4])
+    sine = x * (_SINE[0] + y * (_SINE[1] + y * sine))
+    return cosine, sine
 
 
 @inlined
-def normal_pair(radius_word: Any, direction_word: Any) -> Any:
-    """Two independent standard normals from two words (Box and Muller 1958)."""
-    r = math.sqrt(_squared_radius(radius_word))
-    c, s = _direction(direction_word)
-    return r * (1.0 - 8.0 * (s * s)), (4.0 * r) * (s * c)
+def _signed(x: Any, b: Any) -> Any:
+    """x with the sign that the lowest bit of `b` says."""
+    return float_of(_I(bits_of(x) ^ _I(b << np.uint32(31))))
+
+
+@inlined
+def normal_pair(a: Any, b: Any) -> Any:
+    """Two independent standard normals, float32, from two uint32 (Box and Muller 1958)."""
+    r = math.sqrt(_squared_radius(a, b))
+    cosine, sine = _half_circle(b)
+    return _signed(r, b) * cosine, r * sine
 
 
 @inlined
 def _exp_minus_one(x: Any) -> Any:
-    """exp(x) - 1 for 0 <= x < 700, relative error below 1e-14."""
-    k = np.floor(x * _LOG2_E + 0.5)
+    """exp(x) - 1 for 0 <= x < 88 in float32."""
+    k = np.floor(x * _LOG2_E + _HALF)
     f = (x - k * _LN2_HIGH) - k * _LN2_LOW
-    f2 = f * f
-    p = 2.4801521322368692e-05 + 2.7632640675430236e-06 * f + 2.7620075879983367e-07 * f2
-    p = 0.008333333367311603 + 0.0013888888917196719 * f + f2 * (0.0001984119064754424 + f * p)
-    p = 0.5000000000000001 + 0.16666666666615648 * f + f2 * (0.041666666666624164 + f * p)
-    p = f * (1.0000000000000013 + f * p)
-    power = float_of(_U(np.int64(k) + np.int64(1023)) << _U(52))
-    return power * p + (power - 1.0)
+    p = _EXP[3] + f * (_EXP[4] + f * _EXP[5])
+    p = f * (_EXP[0] + f * (_EXP[1] + f * (_EXP[2] + f * p)))
+    power = float_of(_I(_I(_I(k) + _I(127)) << _I(23)))
+    return power * p + (power - _ONE)
 
 
 @inlined
-def student_t(radius_word: Any, direction_word: Any, dof: Any) -> Any:
-    """Student's t with `dof` > 2 degrees of freedom, scaled to variance 1 (Bailey 1994)."""
-    excess = _exp_minus_one(_squared_radius(radius_word) / dof)
-    _, s = _direction(direction_word)
-    return math.sqrt((dof - 2.0) * excess) * (1.0 - 8.0 * (s * s))
+def student_t(a: Any, b: Any, dof: Any, dof_minus_two: Any) -> Any:
+    """Student's t with `dof` > 2 degrees of freedom, scaled to variance 1 (Bailey 1994), float32."""
+    excess = _exp_minus_one(_squared_radius(a, b) / dof)
+    cosine, _ = _half_circle(b)
+    return _signed(math.sqrt(dof_minus_two * excess), b) * cosine
+
+
+@inlined
+def _widen(numbers: Any, z: Any) -> None:
+    """float32 numbers, as bits, to the type of z."""
+    for i in range(len(z)):
+        z[i] = float_of(numbers[i])
 
 
 @kernel
-def fill_gaussian(rng: Any, z: Any) -> None:
-    """Standard normals for `CHUNK` steps of one block; z[k * LANES + lane] belongs to step k."""
+def fill_gaussian(streams: Any, words: Any, z: Any) -> None:
+    """Standard normals for `CHUNK` steps of one block; z[k * LANES + lane] belongs to step k.
+
+    Words 0 … CHUNK / 2 - 1 of the chunk make radii, the others angles.
+    """
     use_wide_vectors()
-    for k in range(0, len(z), 2 * LANES):
-        odd, even = z[k : k + LANES], z[k + LANES : k + 2 * LANES]
-        for i in range(LANES):
-            s0, s1, s2, s3 = rng[i], rng[LANES + i], rng[2 * LANES + i], rng[3 * LANES + i]
-            first, s0, s1, s2, s3 = next_word(s0, s1, s2, s3)
-            second, s0, s1, s2, s3 = next_word(s0, s1, s2, s3)
-            rng[i], rng[LANES + i], rng[2 * LANES + i], rng[3 * LANES + i] = s0, s1, s2, s3
-            a, b = normal_pair(first, second)
-            odd[i], even[i] = a, b
+    draw(streams, words[: CHUNK * STREAMS])
+    numbers = words.view(np.uint32)
+    half = len(z) // 2
+    a, b = numbers[:half], numbers[half : 2 * half]
+    for i in range(half):
+        x, y = normal_pair(a[i], b[i])
+        a[i], b[i] = bits_of(x), bits_of(y)
+    _widen(numbers, z)
 
 
 @kernel
-def fill_gated(rng: Any, z: Any, probability: Any) -> None:
-    """As `fill_gaussian`, each normal kept with `probability` (to 2^-32) and 0 otherwise."""
+def fill_gated(streams: Any, words: Any, z: Any, probability: Any) -> None:
+    """As `fill_gaussian`, each normal kept with `probability` (to 2^-32) and 0 otherwise.
+
+    The gates take as many words again, one number of 32 bits for each step and trajectory.
+    """
     use_wide_vectors()
-    gate = _U(math.ceil(probability * 4294967296.0))
-    for k in range(0, len(z), 2 * LANES):
-        odd, even = z[k : k + LANES], z[k + LANES : k + 2 * LANES]
-        for i in range(LANES):
-            s0, s1, s2, s3 = rng[i], rng[LANES + i], rng[2 * LANES + i], rng[3 * LANES + i]
-            first, s0, s1, s2, s3 = next_word(s0, s1, s2, s3)
-            second, s0, s1, s2, s3 = next_word(s0, s1, s2, s3)
-            third, s0, s1, s2, s3 = next_word(s0, s1, s2, s3)
-            rng[i], rng[LANES + i], rng[2 * LANES + i], rng[3 * LANES + i] = s0, s1, s2, s3
-            a, b = normal_pair(first, second)
-            odd[i] = a if (third >> _U(32)) < gate else 0.0
-            even[i] = b if (third & _U(0xFFFFFFFF)) < gate else 0.0
+    fill_gaussian(streams, words, z)
+    draw(streams, words[: CHUNK * STREAMS])
+    numbers = words.view(np.uint32)
+    gate = np.int64(math.ceil(probability * 4294967296.0))
+    zero = z[0] * 0
+    for i in range(len(z)):
+        z[i] = z[i] if np.int64(numbers[i]) < gate else zero
 
 
 @kernel
-def fill_student(rng: Any, z: Any, dof: Any) -> None:
-    """Student's t of variance 1 for `CHUNK` steps of one block, laid out as in `fill_gaussian`."""
+def fill_student(streams: Any, words: Any, z: Any, dof: Any) -> None:
+    """Student's t of variance 1 for `CHUNK` steps of one block, laid out as in `fill_gaussian`.
+
+    Words 0 … CHUNK - 1 of the chunk make radii, the next CHUNK angles.
+    """
     use_wide_vectors()
-    for k in range(0, len(z), LANES):
-        row = z[k : k + LANES]
-        for i in range(LANES):
-            s0, s1, s2, s3 = rng[i], rng[LANES + i], rng[2 * LANES + i], rng[3 * LANES + i]
-            first, s0, s1, s2, s3 = next_word(s0, s1, s2, s3)
-            second, s0, s1, s2, s3 = next_word(s0, s1, s2, s3)
-            rng[i], rng[LANES + i], rng[2 * LANES + i], rng[3 * LANES + i] = s0, s1, s2, s3
-            row[i] = student_t(first, second, dof)
+    draw(streams, words)
+    numbers = words.view(np.uint32)
+    size = len(z)
+    a, b = numbers[:size], numbers[size : 2 * size]
+    # Beyond 1e20 the law is the normal one to float32, whose range this keeps.
+    dof = min(dof, 1e20)
+    degrees, degrees_minus_two = _F(dof), _F(dof - 2.0)
+    for i in range(size):
+        a[i] = bits_of(student_t(a[i], b[i], degrees, degrees_minus_two))
+    _widen(a, z)
 
 
 @kernel
@@ -208,14 +291,18 @@ def fill_trace(trace: Any, first_step: Any, first_lane: Any, z: Any) -> None:
 
 @kernel
 def fill(
-    kind: Any, parameter: Any, rng: Any, trace: Any, first_step: Any, first_lane: Any, z: Any
-) -> None:
-    """Noise of one block for the next `CHUNK` steps into z; `parameter` is the gate or the dof."""
+    kind: Any, parameter: Any, streams: Any, words: Any, trace: Any, first_step: Any,
+    first_lane: Any, z: Any,
+) -> None:  # fmt: skip
+    """Noise of one block for the next `CHUNK` steps into z; `parameter` is the gate or the dof.
+
+    `words` is scratch of `WORDS` words.
+    """
     if kind == NOISE_GAUSSIAN:
-        fill_gaussian(rng, z)
+        fill_gaussian(streams, words, z)
     elif kind == NOISE_GATED:
-        fill_gated(rng, z, parameter)
+        fill_gated(streams, words, z, parameter)
     elif kind == NOISE_STUDENT:
-        fill_student(rng, z, parameter)
+        fill_student(streams, words, z, parameter)
     elif kind == NOISE_TRACE:
         fill_trace(trace, first_step, first_lane, z)

@@ -20,18 +20,18 @@ from regdyn.dynamics.engine import (
     Progress,
     aligned_empty,
     check_memory,
-    compile_statistics,
+    compile_kernels,
     drive,
     thread_count,
 )
 from regdyn.dynamics.noise import Gated, Gaussian, Noise, NoNoise, Signal, StudentT, Trace
 from regdyn.dynamics.observables import N_BINS, check_times
-from regdyn.dynamics.random import CHUNK, LANES
+from regdyn.dynamics.random import CHUNK, LANES, STREAMS, WORDS
 from regdyn.dynamics.result import ScalarResult
 from regdyn.dynamics.schedules import Constant, Schedule
 from regdyn.errors import InvalidParameter
 from regdyn.optimizers import REGULARIZATIONS, Optimizer, decay_placement, make_optimizer
-from regdyn.parameters import check_choice, check_integer, check_number
+from regdyn.parameters import check_choice, check_integer, check_number, real_array
 
 MAX_COUNT = 10**12
 
@@ -42,6 +42,8 @@ OVERFLOW = {"float64": 1e150, "float32": 1e18}
 
 # Numbers below this are set to 0 every CHUNK steps: arithmetic on denormals is 12 times slower.
 TINY = {"float64": 2.0**-1000, "float32": 2.0**-120}
+
+_COMPILED: set[tuple[str, str]] = set()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,6 +123,10 @@ class ScalarConfig:
         store("seed", check_integer("seed", self.seed, 0, 2**64 - 1))
         if abs(self.theta0) > OVERFLOW[self.dtype]:
             raise InvalidParameter("theta0", f"at most {OVERFLOW[self.dtype]:g}", self.theta0)
+        if not callable(self.schedule):
+            raise InvalidParameter("schedule", "a schedule of regdyn or a function", self.schedule)
+        if not isinstance(self.signal, Signal):
+            raise InvalidParameter("signal", "a Signal", self.signal)
         noise_code(self.noise)
         if isinstance(self.noise, Trace):
             self.noise.check_shape(self.steps, self.trajectories)
@@ -151,8 +157,10 @@ class ScalarConfig:
         check_memory(self.memory(), f"{self.trajectories} trajectories x {self.steps} steps")
         system = _ScalarSystem(self)
         begin = time.perf_counter()
-        with on_compile(notify_compile):
-            system.compile()
+        if system.kernels not in _COMPILED:
+            with on_compile(notify_compile):
+                system.compile()
+            _COMPILED.add(system.kernels)
         compiled = time.perf_counter()
         statistics = drive(
             system,
@@ -167,12 +175,7 @@ class ScalarConfig:
         return ScalarResult.collect(
             self,
             statistics,
-            final=system.final,
-            first_passage=system.first_passage,
-            steps_below=system.steps_below,
-            diverged=system.diverged,
-            flushed=system.flushed,
-            paths=system.paths,
+            **system.leavings(),
             seconds=time.perf_counter() - compiled,
             compile_seconds=compiled - begin,
         )
@@ -199,13 +202,14 @@ def sample_noise(noise: Noise, steps: int, trajectories: int, seed: int = 0) -> 
     kind, parameter = noise_code(noise)
     values = np.zeros((-(-steps // CHUNK) * CHUNK, blocks * LANES))
     z = np.zeros(CHUNK * LANES)
+    words = np.zeros(WORDS, np.uint64)
+    streams = np.zeros((blocks, 4 * STREAMS), np.uint64)
+    random.start_streams(np.uint64(seed), np.uint64(0), streams)
     trace = trace_rows(noise, 0, steps)
     for block in range(blocks):
-        starts = random.stream_starts(seed, block * LANES, LANES)
-        stream = np.ascontiguousarray(starts.T).reshape(-1)
         lanes = slice(block * LANES, (block + 1) * LANES)
         for start in range(0, steps, CHUNK):
-            random.fill(kind, parameter, stream, trace, start, block * LANES, z)
+            random.fill(kind, parameter, streams[block], words, trace, start, block * LANES, z)
             values[start : start + CHUNK, lanes] = z.reshape(CHUNK, LANES)
     t = np.arange(1, steps + 1)
     return values[:steps, :trajectories] * noise_stds(noise, t)[:, None]
@@ -252,31 +256,31 @@ class _ScalarSystem:
         self.overflow = OVERFLOW[config.dtype]
         self._noise = noise_code(config.noise)
         self._units = np.append(2.0 ** np.arange(CHUNK), 0.0).astype(self.dtype)
-        count = config.trajectories
-        self.final = np.empty(count, dtype=self.dtype)
-        self.first_passage = np.full(count, -1, dtype=np.int64)
-        self.steps_below = np.zeros(count, dtype=np.int64)
-        self.diverged = np.full(count, -1, dtype=np.int64)
-        self.flushed = -1
-        self.paths = np.empty((config.steps + 1 if config.keep else 0, config.keep), self.dtype)
-        if len(self.paths):
-            self.paths[0] = config.theta0
+        blocks = -(-config.trajectories // LANES)
+        started_below = abs(config.theta0) < config.threshold
+        self._final = np.empty(blocks * LANES, dtype=self.dtype)
+        self._first_passage = np.full(blocks * LANES, 0 if started_below else -1, dtype=np.int64)
+        self._steps_below = np.zeros(blocks * LANES, dtype=np.int64)
+        self._diverged = np.full(blocks * LANES, -1, dtype=np.int64)
+        self._flushed = np.full(blocks, -1, dtype=np.int64)
+        self._kept = np.empty((config.steps + 1 if config.keep else 0, config.keep), self.dtype)
+        if len(self._kept):
+            self._kept[0] = config.theta0
 
-    def start(self, batch: Batch) -> None:
-        numbers = (self.config.theta0, *self.rule.initial_state())
-        batch.rows.reshape(batch.blocks, self.n_rows, LANES)[:] = np.array(numbers)[:, None]
-        lanes = batch.blocks * LANES
-        started_below = abs(self.config.theta0) < self.config.threshold
-        self._first_passage = np.full(lanes, 0 if started_below else -1, dtype=np.int64)
-        self._steps_below = np.zeros(lanes, dtype=np.int64)
-        self._diverged = np.full(lanes, -1, dtype=np.int64)
-        self._flushed = np.full(batch.blocks, -1, dtype=np.int64)
+    @property
+    def kernels(self) -> tuple[str, str]:
+        """What the compiled code depends on."""
+        return self.rule.name, self.config.dtype
+
+    def start(self, batch: Batch, blocks: slice) -> None:
+        rows = batch.rows[blocks]
+        for row, number in enumerate((self.config.theta0, *self.rule.initial_state())):
+            rows[:, row * LANES : (row + 1) * LANES] = number
 
     def prepare(self, call: Call) -> None:
         config = self.config
         t = np.arange(call.t0 + 1, call.t0 + call.length + 1)
-        scale = np.asarray(config.schedule(t), dtype=float)
-        lr = self.rule.lr * scale
+        lr, scale = self._learning_rates(t)
         system = (
             noise_stds(config.noise, t),
             *decay_placement(config.regularization, config.lam, lr, scale),
@@ -284,7 +288,15 @@ class _ScalarSystem:
         self._constants = self._table(self.rule.constants(t, lr), call.length)
         self._system = self._table(system, call.length)
         self._trace = trace_rows(config.noise, call.t0, call.t0 + call.length)
-        self._paths = self.paths[call.t0 + 1 : call.t0 + call.length + 1]
+        self._paths = self._kept[call.t0 + 1 : call.t0 + call.length + 1]
+
+    def _learning_rates(self, t: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Learning rate and factor of each step."""
+        wanted = "a function from an array of steps to as many finite factors >= 0"
+        scale = real_array("schedule", self.config.schedule(t), wanted)
+        if scale.shape != t.shape or not np.all(np.isfinite(scale) & (scale >= 0)):
+            raise InvalidParameter("schedule", wanted)
+        return self.rule.lr * scale.astype(float), scale.astype(float)
 
     def _table(self, columns: tuple[Any, ...], length: int) -> NDArray:
         table = np.empty((length, len(columns)), self.dtype)
@@ -292,39 +304,43 @@ class _ScalarSystem:
             table[:, j] = column
         return table
 
-    def advance(
-        self, batch: Batch, call: Call, first_block: int, last_block: int, snapshots: NDArray
-    ) -> None:
-        config, number = self.config, self.dtype.type
+    def advance(self, batch: Batch, call: Call, blocks: slice, snapshots: NDArray) -> None:
+        config, number, lanes = self.config, self.dtype.type, batch.lanes
         history = aligned_empty((CHUNK * LANES,), self.dtype)
+        words = aligned_empty((WORDS,), np.uint64)
         codes = aligned_empty((LANES,), np.int64)
         advance(
-            self.rule, batch.rows, batch.streams, history, codes, first_block, last_block,
+            self.rule, batch.rows, batch.streams, words, history, codes, blocks.start, blocks.stop,
             call.t0, call.length, self._constants, self._system,
             number(config.signal.strength), number(config.signal.target),
             *self._noise, self._trace, batch.first,
             number(config.threshold), number(TINY[config.dtype]), number(self.overflow), self._units,
-            self._first_passage, self._steps_below, self._diverged, self._flushed,
-            call.records, snapshots, self._paths,
+            self._first_passage[lanes], self._steps_below[lanes], self._diverged[lanes],
+            self._flushed[batch.first // LANES :], call.records, snapshots, self._paths,
         )  # fmt: skip
 
     def compile(self) -> None:
         """Make sure that the kernels exist, by calls that have no blocks."""
         nothing = Call(0, 1, np.zeros(0, np.int64), 0)
         rows = aligned_empty((0, self.n_rows * LANES), self.dtype)
-        batch = Batch(0, 0, rows, aligned_empty((0, 4 * LANES), np.uint64))
-        self.start(batch)
+        batch = Batch(0, 0, rows, aligned_empty((0, 4 * STREAMS), np.uint64))
         self.prepare(nothing)
-        self.advance(batch, nothing, 0, 0, aligned_empty((0, 0), self.dtype))
-        compile_statistics(self.dtype)
+        self.advance(batch, nothing, slice(0, 0), aligned_empty((0, 0), self.dtype))
+        compile_kernels(self.dtype)
 
-    def finish(self, batch: Batch) -> None:
-        part = slice(batch.first, batch.first + batch.count)
-        self.final[part] = batch.rows[:, :LANES].reshape(-1)[: batch.count]
-        self.first_passage[part] = self._first_passage[: batch.count]
-        self.steps_below[part] = self._steps_below[: batch.count]
-        self.diverged[part] = self._diverged[: batch.count]
+    def finish(self, batch: Batch, blocks: slice) -> None:
+        final = self._final[batch.lanes].reshape(-1, LANES)
+        final[blocks] = batch.rows[blocks, :LANES]
+
+    def leavings(self) -> dict[str, Any]:
+        """What the trajectories left behind, as `ScalarResult` names it."""
+        real = slice(self.config.trajectories)
         flushed = self._flushed[self._flushed >= 0]
-        if len(flushed):
-            first = int(flushed.min())
-            self.flushed = first if self.flushed < 0 else min(self.flushed, first)
+        return {
+            "final": self._final[real],
+            "first_passage": self._first_passage[real],
+            "steps_below": self._steps_below[real],
+            "diverged": self._diverged[real],
+            "flushed": int(flushed.min()) if len(flushed) else -1,
+            "paths": self._kept,
+        }

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
+from regdyn.dynamics.per_step import PerStep
 from regdyn.errors import InvalidParameter
 from regdyn.files import load_numbers
 from regdyn.parameters import check_integer, check_number
@@ -41,7 +43,8 @@ class Step:
     factor: float = 0.1
 
     def __post_init__(self) -> None:
-        bounds = tuple(check_integer("boundaries", b, 1, MAX_STEPS) for b in self.boundaries)
+        given = self.boundaries if isinstance(self.boundaries, Iterable) else (self.boundaries,)
+        bounds = tuple(check_integer("boundaries", b, 1, MAX_STEPS) for b in given)
         if not bounds or list(bounds) != sorted(set(bounds)):
             raise InvalidParameter("boundaries", "increasing step numbers", self.boundaries)
         object.__setattr__(self, "boundaries", bounds)
@@ -103,25 +106,10 @@ class CosineRestarts:
         return np.asarray(self.final + (1 - self.final) * (1 + np.cos(math.pi * share)) / 2)
 
 
-@dataclass(frozen=True, eq=False)
-class Table:
+class Table(PerStep):
     """One factor per step, from an array; the last one holds after its end."""
 
-    factors: NDArray[np.float64]
-
-    def __init__(self, factors: ArrayLike) -> None:
-        values = np.atleast_1d(np.asarray(factors, dtype=float))
-        if values.ndim != 1 or not len(values) or not np.all(np.isfinite(values) & (values >= 0)):
-            raise InvalidParameter(
-                "schedule", "a non-empty one-dimensional array of finite factors >= 0"
-            )
-        object.__setattr__(self, "factors", values)
-
-    def __call__(self, t: NDArray[np.int64]) -> NDArray[np.float64]:
-        return np.asarray(self.factors[np.minimum(np.asarray(t) - 1, len(self.factors) - 1)])
-
-    def __repr__(self) -> str:
-        return f"Table({len(self.factors)} factors)"
+    parameter = "schedule"
 
 
 def parse_schedule(text: str, steps: int) -> Schedule:

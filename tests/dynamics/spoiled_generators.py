@@ -1,7 +1,8 @@
 """Generators of samples for tests/dynamics/test_random.py: the package's, and spoiled ones.
 
 A spoiled generator differs from the package's in a single, mostly small way, which a test must notice.
-Many take the words of the package's streams and spoil these before or after the package's transform.
+Many take the numbers of 32 bits that the package draws for each trajectory, a row for each draw, and
+spoil these before or after the package's transform.
 """
 
 from __future__ import annotations
@@ -17,13 +18,24 @@ from scipy import stats
 
 from regdyn.dynamics import random
 from regdyn.dynamics.noise import Gated, Gaussian, StudentT
-from regdyn.dynamics.random import CHUNK, LANES, stream_starts
+from regdyn.dynamics.random import CHUNK, LANES, STREAMS
 from regdyn.dynamics.scalar import sample_noise
 
 Floats = NDArray[np.float64]
 Words = NDArray[np.uint64]
+Numbers = NDArray[np.uint32]
 Sampler = Callable[[int, int, int], NDArray]
 """From (seed, steps, trajectories) to an array, mostly of shape (steps, trajectories)."""
+
+HALF = CHUNK // 2
+"""Steps between the two normals of a pair."""
+
+
+def stream_starts(seed: int, first: int, count: int) -> Words:
+    """Starts of streams first … first + count - 1, shape (count, 4)."""
+    streams = np.zeros((-(-count // STREAMS), 4 * STREAMS), np.uint64)
+    random.start_streams(np.uint64(seed), np.uint64(first), streams)
+    return streams.reshape(-1, 4, STREAMS).transpose(0, 2, 1).reshape(-1, 4)[:count]
 
 
 @numba.njit
@@ -38,35 +50,52 @@ def words_of(starts: Any, count: Any) -> Any:
     return words
 
 
+def halves_of(starts: Words, count: int) -> Numbers:
+    """The next `count` numbers of 32 bits of two trajectories for every stream."""
+    return words_of(starts, count).view(np.dtype("<u4"))
+
+
+def number_rows(seed: int, count: int, trajectories: int) -> Numbers:
+    """The numbers that the package gives to trajectories, shape (count, trajectories)."""
+    return halves_of(stream_starts(seed, 0, (trajectories + 1) // 2), count)[:, :trajectories]
+
+
 @numba.njit
-def _normals(radius: Any, direction: Any) -> Any:
-    z = np.empty((2 * radius.shape[0], radius.shape[1]))
-    for k in range(radius.shape[0]):
-        for i in range(radius.shape[1]):
-            z[2 * k, i], z[2 * k + 1, i] = random.normal_pair(radius[k, i], direction[k, i])
+def _pairs(a: Any, b: Any) -> Any:
+    z = np.empty((2, len(a)), np.float32)
+    for i in range(len(a)):
+        z[0, i], z[1, i] = random.normal_pair(a[i], b[i])
     return z
 
 
 @numba.njit
-def _student(radius: Any, direction: Any, dof: Any) -> Any:
-    t = np.empty(radius.shape)
-    for k in range(radius.shape[0]):
-        for i in range(radius.shape[1]):
-            t[k, i] = random.student_t(radius[k, i], direction[k, i], dof)
+def _student(a: Any, b: Any, dof: Any, dof_minus_two: Any) -> Any:
+    t = np.empty(len(a), np.float32)
+    for i in range(len(a)):
+        t[i] = random.student_t(a[i], b[i], dof, dof_minus_two)
     return t
 
 
-def normals_of(radius: Words, direction: Words) -> Floats:
-    """Rows of words to rows of normals, two for one."""
-    return _normals(np.ascontiguousarray(radius), np.ascontiguousarray(direction))
+def pairs_of(a: Numbers, b: Numbers) -> Floats:
+    """Radius and angle numbers to both normals of their pairs, shape (2, *a.shape)."""
+    return _pairs(a.ravel(), b.ravel()).reshape(2, *a.shape).astype(float)
 
 
-def student_of(radius: Words, direction: Words, dof: float) -> Floats:
-    return _student(np.ascontiguousarray(radius), np.ascontiguousarray(direction), dof)
+def student_of(a: Numbers, b: Numbers, dof: float) -> Floats:
+    """Radius and angle numbers to Student's t, with the numbers that the package makes of `dof`."""
+    dof = min(dof, 1e20)
+    t = _student(a.ravel(), b.ravel(), np.float32(dof), np.float32(dof - 2.0))
+    return t.reshape(a.shape).astype(float)
 
 
-def word_rows(seed: int, count: int, trajectories: int) -> Words:
-    return words_of(stream_starts(seed, 0, trajectories), count)
+def split(rows: NDArray, parts: int = 2, size: int = HALF) -> list[NDArray]:
+    """The parts, `size` rows each, of every `parts * size` rows; of shape (…, size, columns)."""
+    return list(rows.reshape(-1, parts, size, rows.shape[1]).swapaxes(0, 1))
+
+
+def normals_of(a: Numbers, b: Numbers) -> Floats:
+    """Radius and angle numbers, as `split` gives them, to the steps that have them."""
+    return pairs_of(a, b).swapaxes(0, 1).reshape(-1, a.shape[-1])
 
 
 def package(seed: int, steps: int, trajectories: int) -> Floats:
@@ -75,9 +104,8 @@ def package(seed: int, steps: int, trajectories: int) -> Floats:
 
 
 def from_words(seed: int, steps: int, trajectories: int) -> Floats:
-    """The same by way of words, in which some of the generators below interfere."""
-    w = word_rows(seed, steps, trajectories)
-    return normals_of(w[0::2], w[1::2])
+    """The same by way of numbers, in which some of the generators below interfere."""
+    return normals_of(*split(number_rows(seed, steps, trajectories)))
 
 
 def shifted(seed: int, steps: int, trajectories: int) -> Floats:
@@ -119,43 +147,52 @@ def cut_at_4_9_sigma(seed: int, steps: int, trajectories: int) -> Floats:
 
 
 def twelve_bits(seed: int, steps: int, trajectories: int) -> Floats:
-    """Only the upper 12 bits of every word."""
-    w = word_rows(seed, steps, trajectories) & np.uint64(0xFFF << 52)
-    return normals_of(w[0::2], w[1::2])
+    """Only the upper 12 bits of every number."""
+    return normals_of(*split(number_rows(seed, steps, trajectories) & np.uint32(0xFFF << 20)))
 
 
 def stuck_bit(seed: int, steps: int, trajectories: int) -> Floats:
-    """Bit 45 of the radius word is always 0, the 19th from above."""
-    w = word_rows(seed, steps, trajectories)
-    return normals_of(w[0::2] & ~np.uint64(1 << 45), w[1::2])
+    """Bit 13 of the radius number is always 0, the 19th from above."""
+    a, b = split(number_rows(seed, steps, trajectories))
+    return normals_of(a & ~np.uint32(1 << 13), b)
+
+
+def stuck_angle_bit(seed: int, steps: int, trajectories: int) -> Floats:
+    """The same bit of the angle number."""
+    a, b = split(number_rows(seed, steps, trajectories))
+    return normals_of(a, b & ~np.uint32(1 << 13))
 
 
 def linked_bits(seed: int, steps: int, trajectories: int) -> Floats:
-    """Bit 50 of the direction equals bit 50 of the radius: balanced, yet not independent."""
-    w = word_rows(seed, steps, trajectories)
-    bit = np.uint64(1 << 50)
-    return normals_of(w[0::2], (w[1::2] & ~bit) | (w[0::2] & bit))
+    """Bit 18 of the angle equals bit 18 of the radius: balanced, yet not independent."""
+    a, b = split(number_rows(seed, steps, trajectories))
+    bit = np.uint32(1 << 18)
+    return normals_of(a, (b & ~bit) | (a & bit))
+
+
+def linked_sign(seed: int, steps: int, trajectories: int) -> Floats:
+    """The sign is not the lowest bit of the angle number but bit 18, which the angle takes as well."""
+    a, b = split(number_rows(seed, steps, trajectories))
+    return normals_of(a, (b & ~np.uint32(1)) | (b >> np.uint32(18) & np.uint32(1)))
 
 
 def common_radius(seed: int, steps: int, trajectories: int) -> Floats:
     """One radius, but two angles for the two normals of a pair: uncorrelated, yet dependent."""
-    w = word_rows(seed, steps // 2 * 3, trajectories)
-    z = normals_of(w[0::3], w[1::3])
-    z[1::2] = normals_of(w[0::3], w[2::3])[1::2]
-    return z
+    a, b, c = split(number_rows(seed, steps // 2 * 3, trajectories), 3)
+    return np.stack([pairs_of(a, b)[0], pairs_of(a, c)[1]], axis=1).reshape(-1, trajectories)
 
 
-def repeated_word(seed: int, steps: int, trajectories: int) -> Floats:
-    """One pair in 64 takes its direction from the word of its radius."""
-    w = word_rows(seed, steps, trajectories)
-    return normals_of(w[0::2], np.where(w[1::2] & np.uint64(63), w[1::2], w[0::2]))
+def repeated_number(seed: int, steps: int, trajectories: int) -> Floats:
+    """One pair in 64 takes its angle from the number of its radius."""
+    a, b = split(number_rows(seed, steps, trajectories))
+    return normals_of(a, np.where(b & np.uint32(63 << 10), b, a))
 
 
 def correlated_pair(seed: int, steps: int, trajectories: int) -> Floats:
     """Correlation 0.005 between the normals of a pair."""
-    z = package(seed, steps, trajectories)
-    z[1::2] = math.sqrt(1 - 0.005**2) * z[1::2] + 0.005 * z[0::2]
-    return z
+    x, y = split(package(seed, steps, trajectories))
+    y = math.sqrt(1 - 0.005**2) * y + 0.005 * x
+    return np.stack([x, y], axis=1).reshape(-1, trajectories)
 
 
 def moving_average(lag: int, seed: int, steps: int, trajectories: int) -> Floats:
@@ -172,10 +209,14 @@ def correlated_lag_2(seed: int, steps: int, trajectories: int) -> Floats:
     return moving_average(2, seed, steps, trajectories)
 
 
-def overlapping_words(seed: int, steps: int, trajectories: int) -> Floats:
-    """The direction of a pair is the radius of the next."""
-    w = word_rows(seed, steps // 2 + 1, trajectories)
-    return normals_of(w[:-1], w[1:])
+def correlated_lag_8(seed: int, steps: int, trajectories: int) -> Floats:
+    return moving_average(8, seed, steps, trajectories)
+
+
+def overlapping_numbers(seed: int, steps: int, trajectories: int) -> Floats:
+    """The angle of a pair is the radius of the next."""
+    w = number_rows(seed, steps // 2 + 1, trajectories)
+    return normals_of(*split(w[:-1], 1), *split(w[1:], 1))
 
 
 def forgotten_state(seed: int, steps: int, trajectories: int) -> Floats:
@@ -187,8 +228,36 @@ def forgotten_state(seed: int, steps: int, trajectories: int) -> Floats:
 
 
 def twin_lanes(seed: int, steps: int, trajectories: int) -> Floats:
-    """Two neighbouring lanes share a stream."""
-    return package(seed, steps, trajectories // 2).repeat(2, axis=1)
+    """Two neighbouring lanes take the same half of the words of their stream."""
+    return package(seed, steps, trajectories)[:, ::2].repeat(2, axis=1)
+
+
+def rotate_odd(bits: int, seed: int, steps: int, trajectories: int) -> Floats:
+    """The odd lane takes the lower half as well, rotated."""
+    w = number_rows(seed, steps, trajectories)
+    w[:, 1::2] = w[:, ::2] << np.uint32(bits) | w[:, ::2] >> np.uint32(32 - bits)
+    return normals_of(*split(w))
+
+
+def rotated_by_5(seed: int, steps: int, trajectories: int) -> Floats:
+    return rotate_odd(5, seed, steps, trajectories)
+
+
+def rotated_by_13(seed: int, steps: int, trajectories: int) -> Floats:
+    return rotate_odd(13, seed, steps, trajectories)
+
+
+def swapped_lanes(seed: int, steps: int, trajectories: int) -> Floats:
+    """The odd lane takes the lower half as well, and the two normals of its pairs change places."""
+    x, y = split(twin_lanes(seed, steps, trajectories))
+    odd = np.arange(trajectories) % 2 == 1
+    pairs = np.stack([np.where(odd, y, x), np.where(odd, x, y)], axis=1)
+    return pairs.reshape(-1, trajectories)
+
+
+def twin_streams(seed: int, steps: int, trajectories: int) -> Floats:
+    """Two neighbouring streams are one: lanes 4 k and 4 k + 2 are alike, and so are the next ones."""
+    return np.take(package(seed, steps, trajectories), np.arange(trajectories) & ~2, axis=1)
 
 
 def late_twin_lanes(seed: int, steps: int, trajectories: int) -> Floats:
@@ -211,16 +280,15 @@ def repeated_block(seed: int, steps: int, trajectories: int) -> Floats:
     return z
 
 
-def unhashed_states(seed: int, steps: int, trajectories: int) -> Words:
-    """Starts that differ in a few bits from trajectory to trajectory."""
-    starts = stream_starts(seed, 0, 1).repeat(trajectories, axis=0)
-    starts[:, 0] ^= np.arange(trajectories, dtype=np.uint64)
+def unhashed_states(seed: int, steps: int, streams: int) -> Words:
+    """Starts that differ in a few bits from stream to stream."""
+    starts = stream_starts(seed, 0, 1).repeat(streams, axis=0)
+    starts[:, 0] ^= np.arange(streams, dtype=np.uint64)
     return starts
 
 
 def unhashed_lanes(seed: int, steps: int, trajectories: int) -> Floats:
-    w = words_of(unhashed_states(seed, steps, trajectories), steps)
-    return normals_of(w[0::2], w[1::2])
+    return normals_of(*split(halves_of(unhashed_states(seed, steps, trajectories // 2), steps)))
 
 
 def common_component(seed: int, steps: int, trajectories: int) -> Floats:
@@ -241,44 +309,43 @@ def by_seed(seed: int, steps: int, trajectories: int) -> Floats:
 
 
 def shifting_seeds(seed: int, steps: int, trajectories: int) -> Floats:
-    """Trajectory i + 1 of a seed is trajectory i of the next seed."""
-    z = package(seed, steps, trajectories + 3)
-    return np.stack([z[:, i : i + trajectories] for i in range(4)])
+    """Stream i + 1 of a seed is stream i of the next seed."""
+    z = package(seed, steps, trajectories + 6)
+    return np.stack([z[:, 2 * i : 2 * i + trajectories] for i in range(4)])
 
 
 def unhashed_seeds(seed: int, steps: int, trajectories: int) -> Floats:
-    """The seed enters the state of the stream as a few bits, after the hash of the trajectory."""
+    """The seed enters the state of the stream as a few bits, after the hash of its index."""
     samples = []
     for i in range(4):
-        starts = stream_starts(0, 0, trajectories)
+        starts = stream_starts(0, 0, trajectories // 2)
         starts[:, 0] ^= np.uint64(seed + i)
-        w = words_of(starts, steps)
-        samples.append(normals_of(w[0::2], w[1::2]))
+        samples.append(normals_of(*split(halves_of(starts, steps))))
     return np.stack(samples)
 
 
-def starts_by_trajectory(seed: int, steps: int, trajectories: int) -> Words:
-    return stream_starts(seed, 0, trajectories)
+def starts_by_stream(seed: int, steps: int, streams: int) -> Words:
+    return stream_starts(seed, 0, streams)
 
 
-def starts_by_seed(seed: int, steps: int, trajectories: int) -> Words:
-    """One trajectory of many seeds."""
-    return np.concatenate([stream_starts(seed + i, 0, 1) for i in range(trajectories)])
+def starts_by_seed(seed: int, steps: int, streams: int) -> Words:
+    """One stream of many seeds."""
+    return np.concatenate([stream_starts(seed + i, 0, 1) for i in range(streams)])
 
 
-def starts_of_all(seed: int, seeds: int, trajectories: int) -> Words:
-    """Many trajectories of many seeds, which stand in place of the steps."""
-    return np.concatenate([stream_starts(seed + i, 0, trajectories) for i in range(seeds)])
+def starts_of_all(seed: int, seeds: int, streams: int) -> Words:
+    """Many streams of many seeds, which stand in place of the steps."""
+    return np.concatenate([stream_starts(seed + i, 0, streams) for i in range(seeds)])
 
 
-def shifting_starts(seed: int, seeds: int, trajectories: int) -> Words:
+def shifting_starts(seed: int, seeds: int, streams: int) -> Words:
     """As `shifting_seeds`."""
-    return np.concatenate([stream_starts(0, seed + i, trajectories) for i in range(seeds)])
+    return np.concatenate([stream_starts(0, seed + i, streams) for i in range(seeds)])
 
 
-def short_starts(seed: int, seeds: int, trajectories: int) -> Words:
+def short_starts(seed: int, seeds: int, streams: int) -> Words:
     """A hash of 32 bits: about 8 pairs of 2^18 streams collide."""
-    starts = starts_of_all(seed, seeds, trajectories) & np.uint64(0xFFFFFFFF)
+    starts = starts_of_all(seed, seeds, streams) & np.uint64(0xFFFFFFFF)
     starts[:, 1:] = starts[:, :1]
     return starts
 
@@ -320,21 +387,31 @@ def cut_student(dof: float) -> Sampler:
     return cut
 
 
+def student_from_words(dof: float) -> Sampler:
+    """`student` by way of numbers."""
+
+    def sampler(seed: int, steps: int, trajectories: int) -> Floats:
+        a, b = split(number_rows(seed, 2 * steps, trajectories), 2, CHUNK)
+        return student_of(a, b, dof).reshape(-1, trajectories)
+
+    return sampler
+
+
 def coarse_student(dof: float) -> Sampler:
-    """Only the upper 12 bits of every word."""
+    """Only the upper 12 bits of every number."""
 
     def coarse(seed: int, steps: int, trajectories: int) -> Floats:
-        w = word_rows(seed, 2 * steps, trajectories) & np.uint64(0xFFF << 52)
-        return student_of(w[0::2], w[1::2], dof)
+        w = number_rows(seed, 2 * steps, trajectories) & np.uint32(0xFFF << 20)
+        return student_of(w[:steps], w[steps:], dof)
 
     return coarse
 
 
 def overlapping_student(dof: float) -> Sampler:
-    """The direction of a step is the radius of the next."""
+    """The angle of a step is the radius of the next."""
 
     def overlapping(seed: int, steps: int, trajectories: int) -> Floats:
-        w = word_rows(seed, steps + 1, trajectories)
+        w = number_rows(seed, steps + 1, trajectories)
         return student_of(w[:-1], w[1:], dof)
 
     return overlapping
@@ -350,19 +427,23 @@ def gated(p: float) -> Sampler:
     return sampler
 
 
-def gated_pairs(p: float, radius: Words, direction: Words, gate: Words) -> Floats:
-    """As `gated`, from rows of words and with gates from the halves of `gate`."""
-    z = normals_of(radius, direction)
-    halves = np.stack([gate >> np.uint64(32), gate & np.uint64(0xFFFFFFFF)], axis=1)
-    return np.stack([np.where(halves.reshape(z.shape) < p * 2**32, z, 0.0), z])
+def gated_pairs(p: float, numbers: Numbers, gates: Numbers) -> Floats:
+    """As `gated`, from the numbers of the normals and those of the gates, one a step."""
+    z = normals_of(*split(numbers))
+    return np.stack([np.where(gates < p * 2**32, z, 0.0), z])
+
+
+def gated_rows(seed: int, steps: int, trajectories: int) -> tuple[Numbers, Numbers]:
+    """The numbers that the package takes for the normals and for the gates of the steps."""
+    numbers, gates = split(number_rows(seed, 2 * steps, trajectories), 2, CHUNK)
+    return numbers.reshape(steps, trajectories), gates.reshape(steps, trajectories)
 
 
 def gated_from_words(p: float) -> Sampler:
-    """`gated` by way of words."""
+    """`gated` by way of numbers."""
 
     def sampler(seed: int, steps: int, trajectories: int) -> Floats:
-        w = word_rows(seed, steps // 2 * 3, trajectories)
-        return gated_pairs(p, w[0::3], w[1::3], w[2::3])
+        return gated_pairs(p, *gated_rows(seed, steps, trajectories))
 
     return sampler
 
@@ -376,34 +457,69 @@ def coarse_gate(p: float) -> Sampler:
     return eight_bits
 
 
-def gate_from_radius(p: float) -> Sampler:
-    """The gate is decided by the word of the radius, not by one of its own."""
+def wide_gate_of_one_step(p: float) -> Sampler:
+    """The gate of the eleventh step of every chunk opens more often by 3 percent of 1 - p."""
 
-    def radius(seed: int, steps: int, trajectories: int) -> Floats:
-        w = word_rows(seed, steps, trajectories)
-        return gated_pairs(p, w[0::2], w[1::2], w[0::2])
+    def wide(seed: int, steps: int, trajectories: int) -> Floats:
+        numbers, gates = gated_rows(seed, steps, trajectories)
+        late = np.arange(steps)[:, None] % CHUNK == 10
+        return gated_pairs(
+            p, numbers, np.where(late & (gates % np.uint32(33) == 0), np.uint32(0), gates)
+        )
 
-    return radius
+    return wide
 
 
-def gate_of_next_radius(p: float) -> Sampler:
-    """The word of a gate serves again as the radius of the next pair."""
+def gate_from_normal(p: float) -> Sampler:
+    """The gates are decided by the numbers of the normals, not by others."""
 
-    def next_radius(seed: int, steps: int, trajectories: int) -> Floats:
-        w = word_rows(seed, steps + 2, trajectories)
-        return gated_pairs(p, w[0:-2:2], w[1:-1:2], w[2::2])
+    def normal(seed: int, steps: int, trajectories: int) -> Floats:
+        numbers = number_rows(seed, steps, trajectories)
+        return gated_pairs(p, numbers, numbers)
 
-    return next_radius
+    return normal
+
+
+def gate_of_next_chunk(p: float) -> Sampler:
+    """The numbers of the gates serve again for the normals of the next chunk."""
+
+    def next_chunk(seed: int, steps: int, trajectories: int) -> Floats:
+        w = number_rows(seed, steps + CHUNK, trajectories)
+        return gated_pairs(p, w[:-CHUNK], w[CHUNK:])
+
+    return next_chunk
 
 
 def one_gate_per_pair(p: float) -> Sampler:
-    """Odd and even step share a gate in one pair of 64."""
+    """The steps of a pair share a gate in one pair of 64."""
 
     def shared(seed: int, steps: int, trajectories: int) -> Floats:
-        w = word_rows(seed, steps // 2 * 3, trajectories)
-        gate = w[2::3]
-        low = np.where(gate & np.uint64(63), gate & np.uint64(0xFFFFFFFF), gate >> np.uint64(32))
-        gate = (gate >> np.uint64(32) << np.uint64(32)) | low
-        return gated_pairs(p, w[0::3], w[1::3], gate)
+        numbers, gates = gated_rows(seed, steps, trajectories)
+        first, second = split(gates)
+        second = np.where(second & np.uint32(63), second, first)
+        return gated_pairs(p, numbers, np.stack([first, second], axis=1).reshape(gates.shape))
 
     return shared
+
+
+def late_gate(p: float) -> Sampler:
+    """One gate in 64 is the one of the step before."""
+
+    def late(seed: int, steps: int, trajectories: int) -> Floats:
+        numbers, gates = gated_rows(seed, steps, trajectories)
+        return gated_pairs(
+            p, numbers, np.where(gates & np.uint32(63), gates, np.roll(gates, 1, axis=0))
+        )
+
+    return late
+
+
+def twin_gates(p: float) -> Sampler:
+    """One odd lane in 64 takes the gates of its neighbour, the other half of the words."""
+
+    def twin(seed: int, steps: int, trajectories: int) -> Floats:
+        numbers, gates = gated_rows(seed, steps, trajectories)
+        gates[:, 1::64] = gates[:, ::64]
+        return gated_pairs(p, numbers, gates)
+
+    return twin

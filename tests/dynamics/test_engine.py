@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -95,8 +98,8 @@ def test_calls_cover_every_step_once(steps: int, every: int) -> None:
     assert [call.t0 for call in calls] == [0, *(c.t0 + c.length for c in calls[:-1])]
     assert calls[-1].t0 + calls[-1].length == steps
     assert all(call.length % CHUNK == 0 for call in calls[:-1])
-    assert all(len(call.records) <= SNAPSHOTS_PER_CALL for call in calls)
-    assert np.array_equal(np.concatenate([c.records for c in calls]), times[times > 0])
+    assert all(len(call.records) <= SNAPSHOTS_PER_CALL + 1 for call in calls)
+    assert np.array_equal(np.concatenate([c.records for c in calls]), times)
     assert all(
         np.array_equal(times[c.first_record : c.first_record + len(c.records)], c.records)
         for c in calls
@@ -127,3 +130,23 @@ def test_an_interrupted_run_stops() -> None:
 
     with pytest.raises(KeyboardInterrupt):
         regdyn.ScalarConfig(**BASE | {"steps": 100_000}).run(progress=interrupt)
+
+
+FORK = """
+import os, signal
+import regdyn
+
+config = regdyn.ScalarConfig(steps=100, trajectories=2000)
+mean = config.run(threads=2).mean
+child = os.fork()
+if child == 0:
+    signal.alarm(60)  # ends a process that waits for threads which it does not have
+    os._exit(not (config.run(threads=2).mean == mean).all())
+raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+def test_a_forked_process_makes_its_own_threads() -> None:
+    run = subprocess.run([sys.executable, "-W", "ignore", "-c", FORK], check=False)
+    assert run.returncode == 0

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
+import math
+from typing import Any
+
+import numba
 import numpy as np
 import pytest
+from dynamics.test_random import chebyshev_interpolation
+from mpmath import mp, mpf
 
 import regdyn
+from regdyn.dynamics import observables
 from regdyn.dynamics.observables import (
     HIGH,
     LOW,
@@ -76,6 +85,40 @@ def test_bins_cover_the_stated_range() -> None:
     assert len(edges) == N_BINS + 1
     assert edges[0] == LOW and edges[-1] >= HIGH
     assert np.allclose(edges[1:] / edges[:-1], 1.01, rtol=1e-12)
+
+
+@numba.njit
+def logs(x: Any) -> Any:
+    out = np.empty(len(x))
+    for i in range(len(x)):
+        out[i] = observables._log(x[i])
+    return out
+
+
+def test_coefficients_of_the_log_interpolate_at_chebyshev_nodes() -> None:
+    """The long literals are the rounded coefficients: all of them and nothing else.
+
+    Signs are left out, because a literal may stand behind a minus; the error below depends on them.
+    """
+    tree = ast.parse(inspect.getsource(observables._log.py_func))
+    numbers = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)]
+    literals = [x for x in numbers if isinstance(x, float) and len(repr(x)) > 5]
+    with mp.workdps(30):
+        low, high = mp.sqrt(mpf(1) / 2) - 1, mp.sqrt(2) - 1
+        exact = chebyshev_interpolation(lambda z: -2 * mp.log1p(z) / z, low, high, 11)
+    assert sorted(literals) == sorted(abs(float(c)) for c in exact)
+
+
+def test_log_error() -> None:
+    """4e-11 from the smallest normal number to the largest, and 1.2e-10 relative to the logarithm."""
+    powers = 2.0 ** np.arange(-1022, 1024)
+    parts = [np.geomspace(2.3e-308, 1.7e308, 20_001), np.linspace(0.5, 2.0, 20_001)]
+    parts += [powers[2:] * math.sqrt(0.5) * (1 + d) for d in (-1e-15, 0.0, 1e-15)]
+    parts += [powers, 1 + 2.0 ** -np.arange(1, 53), 1 - 2.0 ** -np.arange(1, 54)]
+    x = np.concatenate(parts)
+    values, exact = logs(x), np.log(x)
+    assert np.abs(values - exact).max() < 1e-10
+    assert np.all(np.abs(values - exact) <= 1.5e-10 * np.abs(exact))
 
 
 def test_values_fall_into_their_bins() -> None:

@@ -46,7 +46,8 @@ FOR_TORCH = SCHEDULES | {
 
 
 def test_every_kind_is_compared() -> None:
-    kinds = {x for x in vars(schedules).values() if dataclasses.is_dataclass(x)}
+    classes = (x for x in vars(schedules).values() if dataclasses.is_dataclass(x))
+    kinds = {x for x in classes if x.__module__ == schedules.__name__}
     assert set(SCHEDULES) == set(FOR_TORCH) == kinds
 
 
@@ -112,11 +113,47 @@ def test_first_steps(schedule: Schedule, expected: list[float]) -> None:
         (lambda: Table([[1.0]]), "schedule must be a non-empty one-dimensional array"),
         (lambda: Table([1.0, np.nan]), "schedule must be a non-empty one-dimensional array"),
         (lambda: Table([1.0, -1.0]), "schedule must be a non-empty one-dimensional array"),
+        (lambda: Table("a"), "schedule must be a non-empty one-dimensional array"),
+        (lambda: Table({"a": 1}), "schedule must be a non-empty one-dimensional array"),
+        (lambda: Table([[1.0], [1.0, 2.0]]), "schedule must be .* rows of different lengths"),
+        (lambda: Table([1 + 1j]), "schedule must be a non-empty one-dimensional array"),
+        (lambda: Step(5, "a"), "factor must be a number"),
+        (lambda: Step("ab"), r"boundaries must be an integer in \[1, "),
+        (lambda: regdyn.StdTable("a"), "sigma must be a non-empty one-dimensional array"),
+        (lambda: regdyn.StdTable([[1.0], [1.0, 2.0]]), "sigma must be .* rows of different lengths"),
+        (lambda: regdyn.Gaussian([-1.0]), "sigma must be a non-empty one-dimensional array"),
+        (lambda: regdyn.Trace([[1.0], [1.0, 2.0]]), "trace must be .* rows of different lengths"),
+        (lambda: regdyn.Trace([1 + 1j]), "trace must be numbers of shape"),
+        (lambda: regdyn.ScalarConfig(schedule=5), "schedule must be a schedule of regdyn"),
+        (lambda: regdyn.ScalarConfig(signal=0.1), "signal must be a Signal"),
+        (lambda: regdyn.ScalarConfig(noise="gaussian"), "noise must be a gradient model"),
+        (
+            lambda: regdyn.ScalarConfig(times=[[1], [1, 2]]),
+            "times must be .* rows of different lengths",
+        ),
     ],
 )
 def test_bad_parameters(make: Any, message: str) -> None:
     with pytest.raises(regdyn.InvalidParameter, match=message):
         make()
+
+
+def test_one_boundary_needs_no_tuple() -> None:
+    assert Step(5) == Step((5,))
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda t: np.ones(len(t) + 1),
+        lambda t: np.full(len(t), np.nan),
+        lambda t: np.full(len(t), -1.0),
+        lambda t: "a",
+    ],
+)
+def test_bad_schedules_of_users(function: Any) -> None:
+    with pytest.raises(regdyn.InvalidParameter, match="schedule must be a function from"):
+        regdyn.simulate("sgd", steps=5, trajectories=1, schedule=function)
 
 
 @pytest.mark.parametrize(
@@ -141,8 +178,8 @@ def test_short_form_of_a_file(tmp_path: Path) -> None:
     np.save(tmp_path / "factors.npy", factors)
     table = parse_schedule(str(tmp_path / "factors.npy"), steps=100)
     assert isinstance(table, Table)
-    assert np.array_equal(table.factors, factors)
-    assert repr(table) == "Table(3 factors)"
+    assert np.array_equal(table.values, factors)
+    assert repr(table) == "Table(3 steps)"
 
 
 @pytest.mark.parametrize(

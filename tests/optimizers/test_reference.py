@@ -273,7 +273,7 @@ def test_a_step_stays_in_its_type(name: str, real: types.Float) -> None:
     assert {x for x in inside if isinstance(x, types.Float)} == {real}
 
     whole = numba.njit(weight_step.py_func)
-    arguments = (RuleType(name), real, real, state, c, *[real] * 6)
+    arguments = (RuleType(name), real, real, state, c, *[real] * 6, types.boolean)
     whole.compile(arguments)
     assert whole.overloads[arguments].signature.return_type == types.Tuple((real, state))
 
