@@ -88,7 +88,11 @@ class Gated:
 
 @dataclass(frozen=True)
 class StudentT:
-    """Student's t with `dof` degrees of freedom, scaled so that sigma_t is its std (hence dof > 2)."""
+    """Student's t with `dof` degrees of freedom, scaled so that sigma_t is its std (hence dof > 2).
+
+    Its tails end where they hold a probability of 2^-41, and with it the share 2^(-41 (1 - 2 / dof)) of
+    the variance: 1e-5 of it for dof = 3.4, 0.3 percent for 2.5, nearly all of it close to 2.
+    """
 
     name: ClassVar[str] = "student-t"
     dof: float = 5.0
