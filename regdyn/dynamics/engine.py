@@ -231,8 +231,8 @@ def drive(
         streams = aligned_empty((blocks, 4 * STREAMS), np.uint64)
         snapshots = aligned_empty((n_snapshots, blocks * LANES), system.dtype)
         batch = Batch(first, count, rows, streams)
-        # Several parts per thread even out threads of unequal speed.
-        edges = np.linspace(0, blocks, min(blocks, 4 * threads) + 1).astype(int).tolist()
+        # Many parts per thread even out threads of unequal speed.
+        edges = np.linspace(0, blocks, min(blocks, 16 * threads) + 1).astype(int).tolist()
         parts = [slice(a, b) for a, b in pairwise(edges)]
         for call in plan_calls(steps, times):
             system.prepare(call)
