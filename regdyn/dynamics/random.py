@@ -84,10 +84,8 @@ _PHILOX_WEYL = _U(0x9E3779B97F4A7C15), _U(0xBB67AE8584CAA73B)
 
 
 @inlined
-def _philox(counter: Any, key: Any) -> Any:
-    """Philox4x64-10 of the counter (counter, 0, 0, 0) under the key (key, 0): four words."""
-    c0, c1, c2, c3 = counter, _U(0), _U(0), _U(0)
-    k0, k1 = key, _U(0)
+def philox(c0: Any, c1: Any, c2: Any, c3: Any, k0: Any, k1: Any) -> Any:
+    """Philox4x64-10 of a counter of four words under a key of two, all uint64: four words."""
     a, b = _PHILOX_MULTIPLIERS
     for _ in range(10):
         high0, low0 = high_product(a, c0), a * c0
@@ -120,7 +118,7 @@ def start_streams(seed: Any, first: Any, streams: Any) -> None:
                 row[STREAMS + i],
                 row[2 * STREAMS + i],
                 row[3 * STREAMS + i],
-            ) = _philox(counter, seed)
+            ) = philox(counter, _U(0), _U(0), _U(0), seed, _U(0))
 
 
 @inlined
