@@ -35,7 +35,6 @@ INTERRUPTED = 130
 
 app = typer.Typer(
     name="regdyn",
-    no_args_is_help=True,
     add_completion=False,
     # Help drawn with rich starts at half the speed.
     rich_markup_mode=None,
@@ -55,6 +54,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except InvalidParameter as error:
         name = _FLAGS.get(error.name, "--" + error.name.replace("_", "-"))
         return _fail(error.describe(name), 2)
+    except OSError as error:
+        # Of the standard output: what concerns files is reported where they are written.
+        return _fail(f"the output cannot be written ({error.strerror or error})", 1)
     except _UsageError as error:
         return _fail(error.format_message(), getattr(error, "exit_code", 2))  # type: ignore[attr-defined]
     except ModuleNotFoundError as error:
@@ -76,8 +78,9 @@ def _show_version(value: bool) -> None:
         raise typer.Exit()
 
 
-@app.callback()
+@app.callback(invoke_without_command=True)
 def _root(
+    context: typer.Context,
     version: Annotated[
         bool,
         typer.Option(
@@ -91,6 +94,8 @@ def _root(
 
       regdyn simulate --opt adam --lam 1e-4
     """
+    if context.invoked_subcommand is None:
+        print(context.get_help())
 
 
 def _option(
@@ -153,28 +158,34 @@ def _simulate_options() -> list[inspect.Parameter]:
         _option("l2", str, "--reg", "Placement of the decay: none, l2 (in the gradient), decoupled "
                 "(AdamW), paper (mehta2019); several with commas.", metavar="NAMES"),
         _option(None, str | None, "--lr", f"Learning rate, >= 0 ({lrs}).", metavar="X"),
-        _option("constant", str, "--schedule", "constant, step:B1,B2,…[:FACTOR], cosine[:FINAL], "
-                "restarts:PERIOD[:GROWTH], or a .npy file with a factor per step.", metavar="TEXT"),
+        _option("constant", str, "--schedule", "constant; step:B1,B2,…[:FACTOR] (0.1) after steps B1, "
+                "B2, …; cosine[:FINAL] (0) over all steps; restarts:PERIOD[:GROWTH] (1), whole numbers;"
+                " or a .npy file with a factor per step, the last one held.", metavar="TEXT"),
         *_rule_options(),
-        _option("10000", str, "--steps", "Steps of every trajectory.", metavar="N"),
-        _option("4096", str, "--trajectories", "Size of the ensemble.", metavar="N"),
+        _option("10000", str, "--steps", "Steps of every trajectory, >= 1.", metavar="N"),
+        _option("4096", str, "--trajectories", "Size of the ensemble, >= 1.", metavar="N"),
         _option("1.0", str, "--theta0", "Start of the weight.", metavar="X"),
-        _option("gaussian", str, "--noise", f"Gradient model: {noises}.", metavar="NAME"),
-        _option("1e-5", str, "--sigma", "Std of the gradient noise after the burn-in, or a .npy file "
-                "with a std per step (and no burn-in).", metavar="X"),
-        _option("1e-3", str, "--burn-in-sigma", "Std of the gradient noise at first.", metavar="X"),
-        _option("100", str, "--burn-in-steps", "Steps of the burn-in; 0 for none.", metavar="N"),
-        _option("0.1", str, "--gate-probability", "Share of steps in which a gated gradient arrives, "
-                "in [0, 1].", metavar="P"),
-        _option("5.0", str, "--dof", "Degrees of freedom of Student's t, above 2.", metavar="X"),
+        _option(None, str | None, "--noise", f"Gradient model: {noises} (gaussian).",
+                metavar="NAME"),
+        _option(None, str | None, "--sigma", "Std of the gradient noise after the burn-in, >= 0 "
+                "(1e-5), or a .npy file with a std per step, the last one held (and no burn-in).",
+                metavar="X"),
+        _option(None, str | None, "--burn-in-sigma", "Std of the gradient noise at first, >= 0 (1e-3).",
+                metavar="X"),
+        _option(None, str | None, "--burn-in-steps", "Steps of the burn-in (100); 0 for none.",
+                metavar="N"),
+        _option(None, str | None, "--gate-probability", "Share of steps in which a gated gradient "
+                "arrives, in [0, 1] (0.1).", metavar="P"),
+        _option(None, str | None, "--dof", "Degrees of freedom of Student's t, above 2 (5).",
+                metavar="X"),
         _option(None, str | None, "--trace", "Recorded gradients: a .npy file of shape (steps,) or "
                 "(steps, trajectories).", metavar="FILE"),
         _option("0.0", str, "--signal", "Strength h of a loss gradient h (theta - target).",
                 metavar="H"),
         _option("0.0", str, "--target", "Target of that gradient.", metavar="X"),
-        _option("1e-3", str, "--threshold", "A weight below it counts as dead.", metavar="X"),
+        _option("1e-3", str, "--threshold", "A weight below it counts as dead; above 0.", metavar="X"),
         _option("float64", str, "--dtype", "float64 or float32.", metavar="NAME"),
-        _option("0", str, "--seed", "Key of the random streams.", metavar="N"),
+        _option("0", str, "--seed", "Key of the random streams, in [0, 2^64).", metavar="N"),
         _option("0", str, "--keep", "Whole trajectories to keep in a .nc file.", metavar="N"),
         _option(None, str | None, "--threads", "Threads (all processors).", metavar="N"),
         _option(False, bool, "--json", "Print JSON instead of a table."),
@@ -204,6 +215,8 @@ def _simulate(**options: Any) -> None:
     if get("out") is not None:
         table_format(get("out"))
         check_target("out", get("out"), get("force"))
+    if get("keep") != "0" and (get("out") is None or table_format(get("out")) != ".nc"):
+        raise InvalidParameter("keep", "used with --out FILE.nc, where the trajectories go")
     if get("plot") is not None:
         from regdyn.plots import plot_format, save_plot
 
@@ -292,29 +305,49 @@ def _rules(names: list[str], options: dict[str, Any]) -> list[Optimizer]:
     ]
 
 
+_DRAWN = ("gaussian", "gated", "student-t")
+_NOISE_OPTIONS = {
+    "sigma": _DRAWN,
+    "burn_in_sigma": _DRAWN,
+    "burn_in_steps": _DRAWN,
+    "gate_probability": ("gated",),
+    "dof": ("student-t",),
+    "trace": ("trace",),
+}
+"""Options of the gradient models, and the models that take them."""
+
+
 def _noise(options: dict[str, Any]) -> Noise:
     from regdyn.dynamics import noise
 
-    kind = check_choice("noise", options["noise"], noise.NOISES)
-    if options["trace"] is not None and kind not in ("gaussian", "trace"):
-        raise InvalidParameter("trace", "used with --noise trace")
-    if options["trace"] is not None:
-        return noise.Trace.load(options["trace"])
-    if kind == "trace":
-        raise InvalidParameter("trace", "given with --noise trace: a .npy file")
+    trace = options["trace"]
+    default = "gaussian" if trace is None else "trace"
+    kind = check_choice("noise", options["noise"] or default, noise.NOISES)
+    for name, kinds in _NOISE_OPTIONS.items():
+        if options[name] is not None and kind not in kinds:
+            raise InvalidParameter(name, f"used with --noise {' or '.join(kinds)}", f"--noise {kind}")
     if kind == "none":
         return noise.NoNoise()
+    if kind == "trace":
+        if trace is None:
+            raise InvalidParameter("trace", "given with --noise trace: a .npy file")
+        return noise.Trace.load(trace)
+    given = {name: options[name] for name in _NOISE_OPTIONS if options[name] is not None}
     sigma: noise.Stds
-    if options["sigma"].endswith(".npy"):
+    if given.get("sigma", "").endswith(".npy"):
         from regdyn.files import load_numbers
 
-        sigma = noise.StdTable(load_numbers("sigma", options["sigma"]))
+        for name in ("burn_in_sigma", "burn_in_steps"):
+            if name in given:
+                raise InvalidParameter(name, "used with a number for --sigma", given["sigma"])
+        sigma = noise.StdTable(load_numbers("sigma", given["sigma"]))
     else:
-        sigma = noise.BurnIn(options["sigma"], options["burn_in_sigma"], options["burn_in_steps"])
+        names = {"sigma": "late", "burn_in_sigma": "early", "burn_in_steps": "steps"}
+        sigma = noise.BurnIn(**{names[name]: given[name] for name in names if name in given})
     if kind == "gated":
-        return noise.Gated(options["gate_probability"], sigma)
+        return noise.Gated(given.get("gate_probability", noise.Gated.p), sigma)
     if kind == "student-t":
-        return noise.StudentT(options["dof"], sigma)
+        return noise.StudentT(given.get("dof", noise.StudentT.dof), sigma)
     return noise.Gaussian(sigma)
 
 
@@ -367,7 +400,8 @@ def _print_tables(results: list[ScalarResult]) -> None:
     from rich.console import Console
 
     # Piped output has no width of its own; 80 columns would cut the tables.
-    console = Console(width=None if sys.stdout.isatty() else 120)
+    on_terminal = sys.stdout is not None and sys.stdout.isatty()
+    console = Console(width=None if on_terminal else 120)
     if len(results) == 1:
         _print_decay(console, results[0])
     else:
@@ -378,7 +412,7 @@ def _describe_ensemble(result: ScalarResult) -> str:
     config = result.config
     return (
         f"{config.trajectories} trajectories x {config.steps} steps, theta0 {config.theta0:g}, "
-        f"{config.noise.name} noise, {config.dtype}, seed {config.seed}"
+        f"noise {config.noise.name}, {config.dtype}, seed {config.seed}"
     )
 
 

@@ -40,8 +40,9 @@ def load_numbers(
     try:
         array = np.load(path, mmap_mode="r" if memory_map else None, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
-        raise InvalidParameter(name, wanted, f"{path} ({reason})") from None
+        # NumPy's own words for a file that it cannot read advise to unpickle it.
+        reason = error.strerror if isinstance(error, OSError) else None
+        raise InvalidParameter(name, wanted, f"{path} ({reason or 'something else'})") from None
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
         kind = getattr(array, "dtype", "several arrays")
         raise InvalidParameter(name, wanted, f"{path} ({kind})")

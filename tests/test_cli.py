@@ -62,6 +62,33 @@ def test_csv(capsys: pytest.CaptureFixture[str]) -> None:
     assert len({tuple(line.split(",")[:1]) for line in lines[1:]}) == 2
 
 
+def test_no_command_prints_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 0
+    out, err = capsys.readouterr()
+    assert err == "" and out.startswith("Usage:") and "simulate" in out
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")
+def test_standard_output_that_is_full() -> None:
+    command = [sys.executable, "-m", "regdyn", "simulate", *SMALL]
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert ended.returncode == 1
+    assert ended.stderr == "Error: the output cannot be written (No space left on device)\n"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="limits of a process")
+@pytest.mark.parametrize("suffix", [".nc", ".json", ".csv"])
+def test_a_file_too_large_leaves_nothing(tmp_path: Path, suffix: str) -> None:
+    """As on a full disk."""
+    simulate = [sys.executable, "-m", "regdyn", "simulate", "--out", f"run{suffix}", "--quiet", *SMALL]
+    command = ["bash", "-c", f"ulimit -f 1; exec {shlex.join(simulate)}"]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert ended.returncode == 2
+    assert re.fullmatch(r"Error: --out must be writable, got run.*File too large.*\n", ended.stderr)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_quiet_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(capsys, "--quiet", *SMALL) == (0, "", "")
 
@@ -69,7 +96,8 @@ def test_quiet_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize("suffix", [".nc", ".json", ".csv"])
 def test_out(capsys: pytest.CaptureFixture[str], tmp_path: Path, suffix: str) -> None:
     target = tmp_path / f"run{suffix}"
-    code, _, _ = run(capsys, "--out", str(target), "--opt", "adam,sgd", "--keep", "2", *SMALL)
+    keep = ["--keep", "2"] if suffix == ".nc" else []
+    code, _, _ = run(capsys, "--out", str(target), "--opt", "adam,sgd", *keep, *SMALL)
     assert code == 0 and [p.name for p in tmp_path.iterdir()] == [target.name]
     if suffix == ".nc":
         with xarray.open_dataset(target, engine="h5netcdf") as data:
@@ -108,6 +136,13 @@ BAD = {
     "--noise brown": "--noise must be one of gaussian",
     "--noise trace": "--trace must be given with --noise trace",
     "--noise gated --trace x.npy": "--trace must be used with --noise trace",
+    "--noise gaussian --trace x.npy": "--trace must be used with --noise trace, got --noise gaussian",
+    "--gate-probability 0.5": "--gate-probability must be used with --noise gated",
+    "--dof 5": "--dof must be used with --noise student-t",
+    "--noise none --sigma 1": "--sigma must be used with --noise gaussian or gated or student-t",
+    "--sigma x.npy --burn-in-steps 5": "--burn-in-steps must be used with a number for --sigma",
+    "--keep 3": "--keep must be used with --out FILE.nc",
+    "--keep 3 --out x.csv": "--keep must be used with --out FILE.nc",
     "--trace missing.npy": "--trace must be a readable .npy file",
     "--trace {tmp}/nan.npy --steps 3": "--trace must be finite, got NaN or infinity at step 2",
     "--trace {tmp}/long.npy --steps 3": r"--trace must be of shape \(3,\) or \(3, 4096\)",
@@ -124,7 +159,7 @@ BAD = {
     "--threshold 0": r"--threshold must be in \(0, inf\)",
     "--dtype half": "--dtype must be one of float64, float32",
     "--seed -1": "--seed must be an integer",
-    "--keep 99999": "--keep must be an integer in",
+    "--keep 99999 --out x.nc": "--keep must be an integer in",
     "--threads 0": "--threads must be an integer",
     "--json --csv": "--json must be used without --csv",
     "--out {tmp}/x.txt": "--out must be a file that ends in .nc, .json or .csv",

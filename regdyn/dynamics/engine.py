@@ -42,7 +42,7 @@ def compile_kernels(dtype: DTypeLike) -> None:
     """Make sure that the compiled parts of this file's work exist, by calls without trajectories."""
     start_streams(np.uint64(0), np.uint64(0), aligned_empty((0, 4 * STREAMS), np.uint64))
     lanes = np.zeros(LANES, dtype=np.int64)
-    accumulate(np.empty(0, dtype), 0, 1.0, lanes, np.zeros(3), np.zeros(N_BINS + 2, dtype=np.int64))
+    accumulate(np.empty(0, dtype), 0, 1.0, lanes, np.zeros(5), np.zeros(N_BINS + 2, dtype=np.int64))
 
 
 def thread_count(threads: int | str | None) -> int:
@@ -136,7 +136,7 @@ class System(Protocol):
 
 @dataclass(frozen=True)
 class Statistics:
-    """Moments (times, 3) and histogram (times, N_BINS + 2) at the recorded times."""
+    """Moments (times, 5) and histogram (times, N_BINS + 2) at the recorded times: see `accumulate`."""
 
     moments: NDArray[np.float64]
     histogram: NDArray[np.int64]
@@ -205,7 +205,7 @@ def drive(
     progress
         Told how many trajectory-steps have been done.
     """
-    moments = np.zeros((len(times), 3))
+    moments = np.tile([0.0, 0.0, 0.0, np.inf, 0.0], (len(times), 1))
     histogram = np.zeros((len(times), N_BINS + 2), dtype=np.int64)
     batch_size = -(-batch_size // LANES) * LANES
     n_snapshots = min(len(times), SNAPSHOTS_PER_CALL + 1)

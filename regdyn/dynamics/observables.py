@@ -98,7 +98,8 @@ def accumulate(values: Any, count: Any, limit: Any, bins: Any, moments: Any, his
     bins
         Scratch of shape (LANES,), int64.
     moments
-        (n, mean, sum of squared deviations), merged block by block (Chan et al. 1983).
+        (n, mean, sum of squared deviations) of theta, merged block by block (Chan et al. 1983), then
+        the least and the greatest |theta|; before the first call (0, 0, 0, inf, 0).
     histogram
         Counts of shape (N_BINS + 2,).
     """
@@ -108,11 +109,15 @@ def accumulate(values: Any, count: Any, limit: Any, bins: Any, moments: Any, his
         block = values[start : start + width]
         n = 0.0
         total = 0.0
+        least, greatest = moments[3], moments[4]
         for i in range(width):
             x = np.float64(block[i])
             alive = abs(x) <= limit
             n += 1.0 if alive else 0.0
             total += x if alive else 0.0
+            least = min(least, abs(x) if alive else least)
+            greatest = max(greatest, abs(x) if alive else greatest)
+        moments[3], moments[4] = least, greatest
         if n == 0.0:
             continue
         mean = total / n

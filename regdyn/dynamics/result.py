@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regdyn.dynamics.engine import Statistics
-from regdyn.dynamics.observables import bin_edges, histogram_quantiles
+from regdyn.dynamics.observables import LOW, bin_edges, histogram_quantiles
 from regdyn.errors import InvalidParameter
 from regdyn.files import written_whole
 
@@ -78,7 +78,9 @@ class ScalarResult:
     alive
         Trajectories that had not diverged at each of them.
     mean, std
-        Of theta over those, the std with n - 1 (NaN where there are none).
+        Of theta over those, the std with n - 1 (0 for one trajectory, NaN where there are none).
+    least, greatest
+        Of |theta| over those (NaN where there are none).
     histogram
         Counts of |theta| in log-spaced bins, shape (times, bins + 2); see `bin_edges`.
     final
@@ -105,6 +107,8 @@ class ScalarResult:
     alive: NDArray[np.int64]
     mean: NDArray[np.float64]
     std: NDArray[np.float64]
+    least: NDArray[np.float64]
+    greatest: NDArray[np.float64]
     histogram: NDArray[np.int64]
     final: NDArray
     first_passage: NDArray[np.int64]
@@ -119,7 +123,7 @@ class ScalarResult:
     @classmethod
     def collect(cls, config: ScalarConfig, statistics: Statistics, **rest: Any) -> ScalarResult:
         """From the raw sums of the engine."""
-        n, mean, squares = statistics.moments.T
+        n, mean, squares, least, greatest = statistics.moments.T
         with np.errstate(invalid="ignore", divide="ignore"):
             std = np.where(n > 1, np.sqrt(squares / np.maximum(n - 1, 1)), np.where(n == 1, 0, np.nan))
         return cls(
@@ -128,6 +132,8 @@ class ScalarResult:
             alive=n.astype(np.int64),
             mean=np.where(n > 0, mean, np.nan),
             std=std,
+            least=np.where(n > 0, least, np.nan),
+            greatest=np.where(n > 0, greatest, np.nan),
             histogram=statistics.histogram,
             provenance=provenance(),
             **rest,
@@ -141,7 +147,10 @@ class ScalarResult:
 
     def quantiles(self, levels: Any = LEVELS) -> NDArray[np.float64]:
         """Quantiles of |theta| at the recorded times, shape (times, levels), to within 1 percent."""
-        return histogram_quantiles(self.histogram, levels)
+        quantiles = histogram_quantiles(self.histogram, levels)
+        # A bin may be wider than the whole ensemble; below LOW nothing is resolved.
+        least, greatest = np.maximum(self.least, LOW), np.maximum(self.greatest, LOW)
+        return np.clip(quantiles, least[:, None], greatest[:, None])
 
     def first_passage_quantile(self, level: float = 0.5) -> float:
         """The step by which a share `level` of the trajectories has passed; inf if fewer ever do."""
@@ -247,6 +256,8 @@ class ScalarResult:
                 self.quantiles(),
                 {"long_name": "quantile of |theta|", "units": "1"},
             ),
+            "least": ("step", self.least, {"long_name": "least |theta|", "units": "1"}),
+            "greatest": ("step", self.greatest, {"long_name": "greatest |theta|", "units": "1"}),
             "histogram": (
                 ("step", "bin"),
                 self.histogram,
@@ -360,7 +371,9 @@ def save_results(
         if suffix == ".nc":
             # Most bins are empty.
             packed = {"histogram": {"zlib": True, "complevel": 1}}
-            combined_dataset(results).to_netcdf(temporary, engine="h5netcdf", encoding=packed)
+            # By way of memory: where the disk is full, HDF5 itself ends the process.
+            data = combined_dataset(results).to_netcdf(engine="h5netcdf", encoding=packed)
+            temporary.write_bytes(data)
         elif suffix == ".json":
             temporary.write_text(json.dumps({"results": [r.to_dict() for r in results]}, indent=1))
         else:

@@ -179,3 +179,12 @@ def test_the_signal_pulls_to_its_target() -> None:
 def test_bad_configurations(config: dict[str, Any], message: str) -> None:
     with pytest.raises(regdyn.InvalidParameter, match=message):
         regdyn.ScalarConfig(**config).run()
+
+
+def test_quantiles_stay_inside_the_ensemble() -> None:
+    """Also where all of it lies in one bin."""
+    result = regdyn.simulate("sgd", noise=regdyn.NoNoise(), steps=50, trajectories=300, theta0=-1.0)
+    assert np.allclose(result.quantiles(), -result.mean[:, None], rtol=1e-14, atol=0)
+    spread = regdyn.simulate("adam", steps=300, trajectories=300, times=[300])
+    magnitude = np.abs(spread.final)
+    assert (spread.least[0], spread.greatest[0]) == (magnitude.min(), magnitude.max())
