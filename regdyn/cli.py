@@ -412,8 +412,14 @@ def _describe_ensemble(result: ScalarResult) -> str:
     config = result.config
     return (
         f"{config.trajectories} trajectories x {config.steps} steps, theta0 {config.theta0:g}, "
-        f"noise {config.noise.name}, {config.dtype}, seed {config.seed}"
+        f"{config.dtype}, seed {config.seed}"
     )
+
+
+def _describe_gradients(result: ScalarResult) -> str:
+    config = result.config
+    signal = f", {config.signal}" if config.signal.strength else ""
+    return f"{config.schedule}, {config.noise}{signal}"
 
 
 def _print_decay(console: Any, result: ScalarResult) -> None:
@@ -421,7 +427,11 @@ def _print_decay(console: Any, result: ScalarResult) -> None:
 
     levels = (0.05, 0.5, 0.95)
     quantiles = result.quantiles(levels)
-    console.print(f"{result.label}: {_describe_ensemble(result)}", highlight=False)
+    console.print(
+        f"{result.label}: {_describe_ensemble(result)}\n"
+        f"{result.config.optimizer}, {_describe_gradients(result)}",
+        highlight=False,
+    )
     table = Table()
     for heading in ("step", "mean theta", "std theta", "5 % |theta|", "median |theta|", "95 % |theta|"):
         table.add_column(heading, justify="right")
@@ -472,8 +482,9 @@ def _print_summary(console: Any, results: list[ScalarResult]) -> None:
 
     threshold = results[0].config.threshold
     console.print(
-        f"{_describe_ensemble(results[0])}\ntheta after the last step (mean, median |theta|); median "
-        f"first step below {threshold:g}, share that got there, share of time below",
+        f"{_describe_ensemble(results[0])}\n{_describe_gradients(results[0])}\n"
+        "theta after the last step (mean, median |theta|); median first step below "
+        f"{threshold:g}, share that got there, share of time below",
         highlight=False,
     )
     table = Table(box=SIMPLE_HEAD)
