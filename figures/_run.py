@@ -11,6 +11,8 @@ import matplotlib
 import numpy as np
 
 from regdyn import combined_dataset, plots, simulate
+from regdyn.dynamics.result import netcdf_bytes
+from regdyn.files import written_whole
 
 LAMBDAS = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 
@@ -46,7 +48,8 @@ def draw(
             plots.save_figure(figure, path, force=True)
             figure.set_layout_engine("none")  # laid out once, alike in both files
     data = combined_dataset(results)[["abs_quantile", "mean", "std", "alive"]]
-    data.to_netcdf(written[2], engine="h5netcdf")
+    with written_whole("out", written[2], force=True) as temporary:
+        temporary.write_bytes(netcdf_bytes(data))
     about = {
         "script": f"figures/{name}.py",
         **ensemble,
@@ -56,6 +59,7 @@ def draw(
         **results[0].provenance,
         "matplotlib_version": matplotlib.__version__,
     }
-    written[3].write_text(json.dumps(about, indent=1) + "\n")
+    with written_whole("out", written[3], force=True) as temporary:
+        temporary.write_text(json.dumps(about, indent=1) + "\n")
     for path in written:
         print(path)

@@ -212,11 +212,10 @@ def _simulate(**options: Any) -> None:
     get = options.__getitem__
     if get("json") and get("csv"):
         raise InvalidParameter("json", "used without --csv")
+    form = None
     if get("out") is not None:
-        table_format(get("out"))
+        form = table_format(get("out"))
         check_target("out", get("out"), get("force"))
-    if get("keep") != "0" and (get("out") is None or table_format(get("out")) != ".nc"):
-        raise InvalidParameter("keep", "used with --out FILE.nc, where the trajectories go")
     if get("plot") is not None:
         from regdyn.plots import plot_format, save_plot
 
@@ -224,6 +223,8 @@ def _simulate(**options: Any) -> None:
         check_target("plot", get("plot"), get("force"))
 
     configs = _configs(options)
+    if configs[0].keep and form != ".nc":
+        raise InvalidParameter("keep", "used with --out FILE.nc, where the trajectories go")
     results = _run(configs, options["threads"], options["quiet"])
     if get("out") is not None:
         save_results(results, get("out"), force=get("force"))

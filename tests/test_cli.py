@@ -159,7 +159,7 @@ BAD = {
     "--threshold 0": r"--threshold must be in \(0, inf\)",
     "--dtype half": "--dtype must be one of float64, float32",
     "--seed -1": "--seed must be an integer",
-    "--keep 99999 --out x.nc": "--keep must be an integer in",
+    "--keep 99999": "--keep must be an integer in",
     "--threads 0": "--threads must be an integer",
     "--json --csv": "--json must be used without --csv",
     "--out {tmp}/x.txt": "--out must be a file that ends in .nc, .json or .csv",

@@ -40,21 +40,15 @@ def _step_lanes(
     sigma: Any, l2: Any, before: Any, after: Any, strength: Any, target: Any, one: Any,
 ) -> None:  # fmt: skip
     """Replace the noise z of one step by theta after it; `theta` is theta before it."""
-    # In the plain loop all constants fit into registers: 1.25 times as fast.
-    if (strength == 0) & (after == one):
-        for i in range(LANES):
-            z[i], state = weight_step(
-                rule, theta[i], z[i], rule.load(rows, LANES, i), c,
-                sigma, l2, before, after, strength, target, True,
-            )  # fmt: skip
-            rule.store(rows, LANES, i, state)
-    else:
-        for i in range(LANES):
-            z[i], state = weight_step(
-                rule, theta[i], z[i], rule.load(rows, LANES, i), c,
-                sigma, l2, before, after, strength, target, False,
-            )  # fmt: skip
-            rule.store(rows, LANES, i, state)
+    # The compiler makes two loops of this one. In the plain one all constants fit into registers,
+    # and it is 1.25 times as fast.
+    plain = (strength == 0) & (after == one)
+    for i in range(LANES):
+        z[i], state = weight_step(
+            rule, theta[i], z[i], rule.load(rows, LANES, i), c,
+            sigma, l2, before, after, strength, target, plain,
+        )  # fmt: skip
+        rule.store(rows, LANES, i, state)
 
 
 @inlined

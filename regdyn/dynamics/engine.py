@@ -97,21 +97,16 @@ def plan_calls(steps: int, times: NDArray[np.int64]) -> Iterator[Call]:
 
 @dataclass
 class Batch:
-    """The lanes in memory, `count` of them with a trajectory: numbers and streams of each block."""
+    """The lanes in memory, from trajectory `first` on: numbers and streams of each block."""
 
     first: int
-    count: int
     rows: NDArray
     streams: NDArray[np.uint64]
 
     @property
-    def blocks(self) -> int:
-        return len(self.rows)
-
-    @property
     def lanes(self) -> slice:
         """Where the lanes of the batch stand among those of the run."""
-        return slice(self.first, self.first + self.blocks * LANES)
+        return slice(self.first, self.first + len(self.rows) * LANES)
 
 
 class System(Protocol):
@@ -161,7 +156,7 @@ def _in_parallel(threads: int, work: Callable[..., None], calls: list[tuple[Any,
     left = deque(calls)
 
     def take() -> None:
-        while left:
+        while True:
             try:
                 call = left.popleft()
             except IndexError:
@@ -230,7 +225,7 @@ def drive(
         rows = aligned_empty((blocks, system.n_rows * LANES), system.dtype)
         streams = aligned_empty((blocks, 4 * STREAMS), np.uint64)
         snapshots = aligned_empty((n_snapshots, blocks * LANES), system.dtype)
-        batch = Batch(first, count, rows, streams)
+        batch = Batch(first, rows, streams)
         # Many parts per thread even out threads of unequal speed.
         edges = np.linspace(0, blocks, min(blocks, 16 * threads) + 1).astype(int).tolist()
         parts = [slice(a, b) for a, b in pairwise(edges)]

@@ -12,6 +12,14 @@ from regdyn.errors import InvalidParameter
 from regdyn.parameters import real_array
 
 
+def non_negative(name: str, values: ArrayLike, wanted: str) -> NDArray[np.float64]:
+    """`values` as an array of finite numbers >= 0, or InvalidParameter."""
+    array = real_array(name, values, wanted).astype(float)
+    if not np.all(np.isfinite(array) & (array >= 0)):
+        raise InvalidParameter(name, wanted)
+    return array
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class PerStep:
     """Finite numbers >= 0, one for each step; the last one holds after the end of the array.
@@ -29,8 +37,8 @@ class PerStep:
 
     def __init__(self, values: ArrayLike) -> None:
         wanted = "a non-empty one-dimensional array of finite numbers >= 0, or one such number"
-        array = np.atleast_1d(real_array(self.parameter, values, wanted)).astype(float)
-        if array.ndim != 1 or not len(array) or not np.all(np.isfinite(array) & (array >= 0)):
+        array = np.atleast_1d(non_negative(self.parameter, values, wanted))
+        if array.ndim != 1 or not len(array):
             raise InvalidParameter(self.parameter, wanted)
         object.__setattr__(self, "values", array)
 

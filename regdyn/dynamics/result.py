@@ -362,6 +362,11 @@ def table_format(path: str | os.PathLike[str]) -> str:
     return suffix
 
 
+def netcdf_bytes(dataset: xarray.Dataset, encoding: dict[str, Any] | None = None) -> memoryview:
+    """A .nc file in memory: where the disk is full, HDF5 itself would end the process."""
+    return dataset.to_netcdf(engine="h5netcdf", encoding=encoding)
+
+
 def save_results(
     results: list[ScalarResult], path: str | os.PathLike[str], *, force: bool = False
 ) -> None:
@@ -371,9 +376,7 @@ def save_results(
         if suffix == ".nc":
             # Most bins are empty.
             packed = {"histogram": {"zlib": True, "complevel": 1}}
-            # By way of memory: where the disk is full, HDF5 itself ends the process.
-            data = combined_dataset(results).to_netcdf(engine="h5netcdf", encoding=packed)
-            temporary.write_bytes(data)
+            temporary.write_bytes(netcdf_bytes(combined_dataset(results), packed))
         elif suffix == ".json":
             temporary.write_text(json.dumps({"results": [r.to_dict() for r in results]}, indent=1))
         else:

@@ -26,12 +26,13 @@ from regdyn.dynamics.engine import (
 )
 from regdyn.dynamics.noise import Gated, Gaussian, Noise, NoNoise, Signal, StudentT, Trace
 from regdyn.dynamics.observables import N_BINS, check_times
+from regdyn.dynamics.per_step import non_negative
 from regdyn.dynamics.random import CHUNK, LANES, STREAMS, WORDS
 from regdyn.dynamics.result import ScalarResult
 from regdyn.dynamics.schedules import Constant, Schedule
 from regdyn.errors import InvalidParameter
 from regdyn.optimizers import REGULARIZATIONS, Optimizer, decay_placement, make_optimizer
-from regdyn.parameters import check_choice, check_integer, check_number, real_array
+from regdyn.parameters import check_choice, check_integer, check_number
 
 MAX_COUNT = 10**12
 
@@ -293,10 +294,10 @@ class _ScalarSystem:
     def _learning_rates(self, t: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Learning rate and factor of each step."""
         wanted = "a function from an array of steps to as many finite factors >= 0"
-        scale = real_array("schedule", self.config.schedule(t), wanted)
-        if scale.shape != t.shape or not np.all(np.isfinite(scale) & (scale >= 0)):
+        scale = non_negative("schedule", self.config.schedule(t), wanted)
+        if scale.shape != t.shape:
             raise InvalidParameter("schedule", wanted)
-        return self.rule.lr * scale.astype(float), scale.astype(float)
+        return self.rule.lr * scale, scale
 
     def _table(self, columns: tuple[Any, ...], length: int) -> NDArray:
         table = np.empty((length, len(columns)), self.dtype)
@@ -323,7 +324,7 @@ class _ScalarSystem:
         """Make sure that the kernels exist, by calls that have no blocks."""
         nothing = Call(0, 1, np.zeros(0, np.int64), 0)
         rows = aligned_empty((0, self.n_rows * LANES), self.dtype)
-        batch = Batch(0, 0, rows, aligned_empty((0, 4 * STREAMS), np.uint64))
+        batch = Batch(0, rows, aligned_empty((0, 4 * STREAMS), np.uint64))
         self.prepare(nothing)
         self.advance(batch, nothing, slice(0, 0), aligned_empty((0, 0), self.dtype))
         compile_kernels(self.dtype)

@@ -10,7 +10,7 @@ from typing import Any
 import numba
 import numpy as np
 import pytest
-from dynamics.test_random import chebyshev_interpolation
+from dynamics.chebyshev import chebyshev_interpolation
 from mpmath import mp, mpf
 
 import regdyn

@@ -17,6 +17,7 @@ import numba
 import numpy as np
 import pytest
 from dynamics import spoiled_generators as gen
+from dynamics.chebyshev import chebyshev_interpolation
 from dynamics.spoiled_generators import HALF, Floats, Numbers, Sampler, Words, split, stream_starts
 from mpmath import mp, mpf
 from scipy import special, stats
@@ -296,17 +297,6 @@ def test_noise_is_the_same_in_both_types(dtype: type) -> None:
 
 # Docstrings give the largest errors that were seen. The bounds leave room: where the last digit goes
 # depends on whether the processor multiplies and adds in one operation.
-
-
-def chebyshev_interpolation(
-    function: Callable[[mpf], mpf], low: mpf, high: mpf, degree: int
-) -> list[mpf]:
-    """Coefficients, lowest first, of the polynomial through `function` at the Chebyshev nodes."""
-    count = degree + 1
-    nodes = [mp.cos((2 * k + 1) * mp.pi / (2 * count)) for k in range(count)]
-    nodes = [(low + high + (high - low) * node) / 2 for node in nodes]
-    powers = mp.matrix([[node**j for j in range(count)] for node in nodes])
-    return list(mp.lu_solve(powers, mp.matrix([function(node) for node in nodes])))
 
 
 def polynomials() -> dict[str, tuple[Callable[[mpf], mpf], mpf, mpf, int, float]]:
