@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 
@@ -35,3 +36,24 @@ class InvalidParameter(RegdynError, ValueError):
 
     def __str__(self) -> str:
         return self.describe(self.name)
+
+
+class OutsideDomain(RegdynError, ValueError):
+    """A closed form was asked for parameters for which it says nothing.
+
+    Parameters
+    ----------
+    requirement
+        The condition that fails, in words and symbols, so that "needs REQUIREMENT" is a sentence.
+    got
+        The offending values by name.
+    """
+
+    def __init__(self, requirement: str, got: Mapping[str, float]) -> None:
+        self.requirement = requirement
+        self.got = dict(got)
+        super().__init__(requirement, self.got)
+
+    def __str__(self) -> str:
+        values = ", ".join(f"{name} = {value:g}" for name, value in self.got.items())
+        return f"the closed form needs {self.requirement}" + (f"; got {values}" if values else "")
