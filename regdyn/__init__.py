@@ -10,6 +10,9 @@ __version__ = "0.1.0"
 # Names load on first use, so that `import regdyn` and the command line start without numba.
 _HOME = {
     "simulate": "regdyn.dynamics.scalar",
+    "simulate_neuron": "regdyn.dynamics.neuron",
+    "NeuronConfig": "regdyn.dynamics.neuron",
+    "NeuronResult": "regdyn.dynamics.neuron_result",
     "sample_noise": "regdyn.dynamics.scalar",
     "ScalarConfig": "regdyn.dynamics.scalar",
     "ScalarResult": "regdyn.dynamics.result",
@@ -43,6 +46,8 @@ _HOME = {
 __all__ = ["__version__", *sorted(_HOME)]
 
 if TYPE_CHECKING:
+    from regdyn.dynamics.neuron import NeuronConfig, simulate_neuron
+    from regdyn.dynamics.neuron_result import NeuronResult
     from regdyn.dynamics.noise import (
         BurnIn,
         Gated,

@@ -10,9 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from regdyn.errors import InvalidParameter
-from regdyn.parameters import check_choice, check_integer
-from regdyn.theorems import CLAIMS
+from regdyn.parameters import check_integer
 from regdyn.theorems.base import Claim, Comparison, Relation, UnitEnsemble, WeightEnsemble
 
 Array = NDArray[np.float64]
@@ -111,8 +109,49 @@ class Laboratory:
             seed=self._key(replicate),
         ).run(threads=self._threads)
 
-    def unit(self, optimizer: str, **config: Any) -> UnitEnsemble:
-        raise NotImplementedError
+    def unit(
+        self,
+        optimizer: str,
+        *,
+        steps: int,
+        trajectories: int,
+        gamma0: ArrayLike = 1.0,
+        beta0: ArrayLike = 0.0,
+        c: ArrayLike = 1.0,
+        batch: int = 1,
+        alpha: float = 0.0,
+        regularization: str = "none",
+        lam: float = 0.0,
+        schedule: ArrayLike | None = None,
+        antithetic: bool = False,
+        threshold: float = 1e-3,
+        times: ArrayLike | None = None,
+        keep: int = 0,
+        replicate: int = 0,
+        **hyperparameters: Any,
+    ) -> UnitEnsemble:
+        from regdyn.dynamics.neuron import NeuronConfig
+        from regdyn.dynamics.schedules import Constant, Table
+        from regdyn.optimizers import make_optimizer
+
+        return NeuronConfig(
+            optimizer=make_optimizer(optimizer, **hyperparameters),
+            lam=lam,
+            regularization=regularization,
+            schedule=Constant() if schedule is None else Table(schedule),
+            gamma0=gamma0,
+            beta0=beta0,
+            c=c,
+            batch=batch,
+            alpha=alpha,
+            antithetic=antithetic,
+            steps=steps,
+            trajectories=trajectories,
+            threshold=threshold,
+            times=times,
+            keep=keep,
+            seed=self._key(replicate),
+        ).run(threads=self._threads)
 
 
 @dataclass(frozen=True)
@@ -126,9 +165,7 @@ class Judgement:
     point: int
 
 
-def judge(
-    effect: Array, low: Array, high: Array, relation: Relation, tolerance: float
-) -> Judgement:
+def judge(effect: Array, low: Array, high: Array, relation: Relation, tolerance: float) -> Judgement:
     """The verdict on effects with intervals.
 
     An effect is within the tolerance if |effect| <= tolerance (EQUAL), effect <= tolerance (AT_MOST) or
@@ -153,15 +190,14 @@ def judge(
     return Judgement(verdict, float(effect[point]), float(low[point]), float(high[point]), point)
 
 
-def effects(
-    comparison: Comparison, predicted: ArrayLike, alpha: float
-) -> tuple[Array, Array, Array]:
+def effects(comparison: Comparison, predicted: ArrayLike, alpha: float) -> tuple[Array, Array, Array]:
     """(measured - predicted) / scale of every point, and the ends of its interval of error alpha."""
     expected = np.broadcast_to(np.asarray(predicted, dtype=float), comparison.measured.value.shape)
     scale = np.abs(expected) if comparison.scale is None else np.asarray(comparison.scale, dtype=float)
     low, high = comparison.measured.interval(alpha)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return tuple((x - expected) / scale for x in (comparison.measured.value, low, high))  # type: ignore[return-value]
+        effect = (comparison.measured.value - expected) / scale
+        return effect, (low - expected) / scale, (high - expected) / scale
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator
 from matplotlib.typing import ColorType, LineStyleType
 
+from regdyn.dynamics.neuron_result import NeuronResult
 from regdyn.dynamics.noise import BurnIn, Gated, NoNoise, Signal, StdTable, StudentT, Trace
 from regdyn.dynamics.observables import HIGH, LOW
 from regdyn.dynamics.result import ScalarResult
@@ -151,6 +152,56 @@ def plot_panels(
         handles.values(), handles.keys(), loc="outside lower center", ncols=min(len(handles), 6)
     )
     return figure
+
+
+def plot_activation(
+    results: Sequence[NeuronResult],
+    ax: Axes | None = None,
+    *,
+    labels: Sequence[str] | None = None,
+    **line: Any,
+) -> Axes:
+    """Draw the mean activation probability over the steps (log) and, dashed, the share of dead units.
+
+    Parameters
+    ----------
+    results
+        One or several; colour stands for the result.
+    ax
+        Where to draw; a new pyplot figure in regdyn's style where None.
+    labels
+        Names in the legend, one per result; optimizer and decay where None.
+    line
+        Properties of every line, such as `linewidth`.
+
+    Raises
+    ------
+    InvalidParameter
+        For no results, or labels that do not match them.
+    """
+    _check(results, None, labels)
+    if ax is None:
+        import matplotlib.pyplot as plt
+
+        with style():
+            _, ax = plt.subplots(figsize=_SINGLE, layout="constrained")
+            return plot_activation(results, ax, labels=labels, **line)
+    names = labels or [result.label for result in results]
+    for i, (result, name) in enumerate(zip(results, names)):
+        shown = result.times >= 1
+        look = {"color": COLORS[i % len(COLORS)], **line}
+        ax.plot(result.times[shown], result.activation_mean[shown], label=f"{name}: mean", **look)
+        dead = {**look, "linestyle": DASHES[1]}
+        threshold = _power(result.config.threshold)
+        ax.plot(
+            result.times[shown], result.share_dead[shown], label=f"{name}: below {threshold}", **dead
+        )
+    ax.set_xscale("log")
+    ax.set_ylim(0, 1)
+    ax.set_xlabel("step")
+    ax.set_ylabel("activation probability, share of units")
+    ax.legend()
+    return ax
 
 
 def save_plot(
@@ -335,7 +386,7 @@ def _summary(band: Band | None) -> str:
     return "median" + (f" and {100 * band[0]:g}–{100 * band[1]:g} % band" if band else "")
 
 
-def _check(results: Sequence[ScalarResult], band: Band | None, labels: Sequence[str] | None) -> None:
+def _check(results: Sequence[Any], band: Band | None, labels: Sequence[str] | None) -> None:
     if not results:
         raise InvalidParameter("results", "at least one result")
     if band is not None and not (len(band) == 2 and 0 < band[0] < band[1] < 1):

@@ -19,6 +19,7 @@ ALLOWED: dict[str, set[str]] = {
     "theorems": set(),
     "dynamics": {"optimizers", "files", "plots"},
     "plots": {"dynamics", "files", "optimizers"},
+    "check": {"dynamics", "optimizers", "theorems"},
     "cli": {"dynamics", "files", "optimizers", "plots", "__init__"},
     "__init__": {"dynamics", "optimizers"},
     "__main__": {"cli"},

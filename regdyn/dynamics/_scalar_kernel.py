@@ -7,11 +7,9 @@ from typing import Any
 import numpy as np
 from numba.np.unsafe.ndarray import to_fixed_tuple
 
-from regdyn.dynamics._jit import bits_of, inlined, kernel, use_wide_vectors
+from regdyn.dynamics._jit import inlined, kernel, use_wide_vectors
+from regdyn.dynamics._lanes import AFTER, BEFORE, L2, SIGMA, copy, flush, read_codes
 from regdyn.dynamics.random import CHUNK, LANES, NOISE_NONE, fill
-
-# Columns of the table of what the system, not the rule, holds constant within a step.
-SIGMA, L2, BEFORE, AFTER = range(4)
 
 _N_UNITS = CHUNK + 1
 
@@ -52,28 +50,6 @@ def _step_lanes(
 
 
 @inlined
-def _copy(source: Any, target: Any) -> None:
-    # Slice assignment in numba allows for overlap and does not vectorise.
-    for i in range(LANES):
-        target[i] = source[i]
-
-
-@inlined
-def _flush(rows: Any, tiny: Any, zero: Any) -> Any:
-    """Set theta and state to 0 below `tiny`; True if any was."""
-    found = 0
-    for j in range(len(rows)):
-        x = rows[j]
-        magnitude = abs(x)
-        found |= 1 if (magnitude < tiny) & (magnitude > zero) else 0
-    if found != 0:
-        for j in range(len(rows)):
-            if abs(rows[j]) < tiny:
-                rows[j] = zero
-    return found != 0
-
-
-@inlined
 def _encode(history: Any, codes: Any, threshold: Any, overflow: Any, units: Any) -> Any:
     """Bit k of codes[lane]: was the lane below the threshold after step k?
 
@@ -94,21 +70,6 @@ def _encode(history: Any, codes: Any, threshold: Any, overflow: Any, units: Any)
         below |= np.int64(code)
         wild |= 0 if total <= overflow else 1
     return below != 0, wild != 0
-
-
-@inlined
-def _read_codes(codes: Any, t: Any, first_passage: Any, steps_below: Any) -> None:
-    """Count the bits of the codes and find their lowest ones, for steps t + 1 … t + CHUNK."""
-    for i in range(LANES):
-        code = codes[i]
-        lowest = np.float64(code & -code)
-        step = t + 1 + np.int64(bits_of(lowest) >> np.uint64(52)) - 1023
-        if first_passage[i] < 0 and code != 0:
-            first_passage[i] = step
-        count = code - ((code >> 1) & 0x5555)
-        count = (count & 0x3333) + ((count >> 2) & 0x3333)
-        count = (count + (count >> 4)) & 0x0F0F
-        steps_below[i] += (count + (count >> 8)) & 0x1F
 
 
 @inlined
@@ -163,7 +124,7 @@ def advance(
         lanes = slice(lane0, lane0 + LANES)
         next_record = 0
         if len(records) > 0 and records[0] == t0:
-            _copy(row, snapshots[0, lanes])
+            copy(row, snapshots[0, 0, lanes])
             next_record = 1
         for start in range(0, length, CHUNK):
             steps = min(CHUNK, length - start)
@@ -181,21 +142,21 @@ def advance(
                     s[SIGMA], s[L2], s[BEFORE], s[AFTER], strength, target, units[0],
                 )  # fmt: skip
                 theta = z
-            _copy(theta, row)
+            copy(theta, row)
             for k in range(steps, CHUNK):
                 # Steps after the end must not look like steps below the threshold.
                 history[k * LANES : (k + 1) * LANES] = threshold
             t = t0 + start
             any_below, any_wild = _encode(history, codes, threshold, overflow, units)
             if any_below:
-                _read_codes(codes, t, first_passage[lanes], steps_below[lanes])
+                read_codes(codes, t, first_passage[lanes], steps_below[lanes])
             if any_wild:
                 _find_divergence(history, steps, t, overflow, diverged[lanes])
-            if _flush(row, tiny, units[CHUNK]) and flushed[block] < 0:
+            if flush(row, tiny, units[CHUNK]) and flushed[block] < 0:
                 flushed[block] = t + steps
             while next_record < len(records) and records[next_record] <= t + steps:
                 k = records[next_record] - t - 1
-                _copy(history[k * LANES : (k + 1) * LANES], snapshots[next_record, lanes])
+                copy(history[k * LANES : (k + 1) * LANES], snapshots[next_record, 0, lanes])
                 next_record += 1
             for i in range(min(LANES, n_paths - first_lane - lane0)):
                 for k in range(steps):

@@ -114,6 +114,7 @@ class System(Protocol):
 
     dtype: np.dtype[Any]
     n_rows: int
+    n_observables: int
     overflow: float
 
     def start(self, batch: Batch, blocks: slice) -> None:
@@ -123,7 +124,10 @@ class System(Protocol):
         """Tabulate what is constant within each step of the call."""
 
     def advance(self, batch: Batch, call: Call, blocks: slice, snapshots: NDArray) -> None:
-        """Carry the blocks through the call; runs on several threads at once, without the GIL."""
+        """Carry the blocks through the call; runs on several threads at once, without the GIL.
+
+        Writes each recorded time to snapshots, (records, n_observables, lanes).
+        """
 
     def finish(self, batch: Batch, blocks: slice) -> None:
         """Keep what the result needs of the blocks, whose rows are then overwritten."""
@@ -131,7 +135,7 @@ class System(Protocol):
 
 @dataclass(frozen=True)
 class Statistics:
-    """Moments (times, 5) and histogram (times, N_BINS + 2) at the recorded times: see `accumulate`."""
+    """Moments (times, observables, 5), histogram (times, observables, N_BINS + 2): see `accumulate`."""
 
     moments: NDArray[np.float64]
     histogram: NDArray[np.int64]
@@ -200,11 +204,12 @@ def drive(
     progress
         Told how many trajectory-steps have been done.
     """
-    moments = np.tile([0.0, 0.0, 0.0, np.inf, 0.0], (len(times), 1))
-    histogram = np.zeros((len(times), N_BINS + 2), dtype=np.int64)
+    shape = len(times), system.n_observables
+    moments = np.tile([0.0, 0.0, 0.0, np.inf, 0.0], (*shape, 1))
+    histogram = np.zeros((*shape, N_BINS + 2), dtype=np.int64)
     batch_size = -(-batch_size // LANES) * LANES
     n_snapshots = min(len(times), SNAPSHOTS_PER_CALL + 1)
-    bins = np.empty((n_snapshots, LANES), dtype=np.int64)
+    bins = np.empty((n_snapshots, system.n_observables, LANES), dtype=np.int64)
 
     def carry(batch: Batch, call: Call, part: slice, snapshots: NDArray) -> None:
         """A part of the blocks through a call, with what comes before the first and after the last."""
@@ -216,15 +221,18 @@ def drive(
         if call.t0 + call.length == steps:
             system.finish(batch, part)
 
-    def statistics(record: int, values: NDArray, count: int, slot: int) -> None:
-        accumulate(values, count, system.overflow, bins[slot], moments[record], histogram[record])
+    def statistics(record: int, slot: int, observable: int, values: NDArray, count: int) -> None:
+        accumulate(
+            values, count, system.overflow, bins[slot, observable],
+            moments[record, observable], histogram[record, observable],
+        )  # fmt: skip
 
     for first in range(0, trajectories, batch_size):
         count = min(batch_size, trajectories - first)
         blocks = -(-count // LANES)
         rows = aligned_empty((blocks, system.n_rows * LANES), system.dtype)
         streams = aligned_empty((blocks, 4 * STREAMS), np.uint64)
-        snapshots = aligned_empty((n_snapshots, blocks * LANES), system.dtype)
+        snapshots = aligned_empty((n_snapshots, system.n_observables, blocks * LANES), system.dtype)
         batch = Batch(first, rows, streams)
         # Many parts per thread even out threads of unequal speed.
         edges = np.linspace(0, blocks, min(blocks, 16 * threads) + 1).astype(int).tolist()
@@ -233,7 +241,9 @@ def drive(
             system.prepare(call)
             _in_parallel(threads, carry, [(batch, call, part, snapshots) for part in parts])
             _in_parallel(threads, statistics, [
-                (call.first_record + i, snapshots[i], count, i) for i in range(len(call.records))
+                (call.first_record + i, i, j, snapshots[i, j], count)
+                for i in range(len(call.records))
+                for j in range(system.n_observables)
             ])  # fmt: skip
             if progress is not None:
                 progress(count * call.length)

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from regdyn.dynamics.engine import Statistics
 from regdyn.dynamics.observables import LOW, bin_edges, histogram_quantiles
 from regdyn.errors import InvalidParameter
 from regdyn.files import written_whole
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     import xarray
     from matplotlib.axes import Axes
 
+    from regdyn.dynamics.ensemble import Run
     from regdyn.dynamics.scalar import ScalarConfig
 
 LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -63,6 +63,21 @@ def _processor() -> str:
     import llvmlite.binding
 
     return str(llvmlite.binding.get_host_cpu_name())
+
+
+def mean_and_std(moments: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """From rows (…, 5) of the engine; the std with n - 1, 0 for one trajectory, NaN for none."""
+    n, mean, squares = np.moveaxis(moments[..., :3], -1, 0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        std = np.where(n > 1, np.sqrt(squares / np.maximum(n - 1, 1)), np.where(n == 1, 0, np.nan))
+    return np.where(n > 0, mean, np.nan), std
+
+
+def first_quantile(first: NDArray[np.int64], level: float) -> float:
+    """The step by which a share `level` of the trajectories got there (-1: never); inf if fewer do."""
+    passed = np.sort(first[first >= 0])
+    index = int(np.ceil(level * len(first))) - 1
+    return float(passed[max(index, 0)]) if index < len(passed) else float("inf")
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -121,20 +136,22 @@ class ScalarResult:
     provenance: dict[str, str]
 
     @classmethod
-    def collect(cls, config: ScalarConfig, statistics: Statistics, **rest: Any) -> ScalarResult:
-        """From the raw sums of the engine."""
-        n, mean, squares, least, greatest = statistics.moments.T
-        with np.errstate(invalid="ignore", divide="ignore"):
-            std = np.where(n > 1, np.sqrt(squares / np.maximum(n - 1, 1)), np.where(n == 1, 0, np.nan))
+    def collect(cls, config: ScalarConfig, run: Run, **rest: Any) -> ScalarResult:
+        """From the raw sums of the engine and what the system kept."""
+        moments = run.statistics.moments[:, 0]
+        n, _, _, least, greatest = moments.T
+        mean, std = mean_and_std(moments)
         return cls(
             config=config,
             times=np.asarray(config.times),
             alive=n.astype(np.int64),
-            mean=np.where(n > 0, mean, np.nan),
+            mean=mean,
             std=std,
             least=np.where(n > 0, least, np.nan),
             greatest=np.where(n > 0, greatest, np.nan),
-            histogram=statistics.histogram,
+            histogram=run.statistics.histogram[:, 0],
+            seconds=run.seconds,
+            compile_seconds=run.compile_seconds,
             provenance=provenance(),
             **rest,
         )
@@ -154,9 +171,7 @@ class ScalarResult:
 
     def first_passage_quantile(self, level: float = 0.5) -> float:
         """The step by which a share `level` of the trajectories has passed; inf if fewer ever do."""
-        passed = np.sort(self.first_passage[self.first_passage >= 0])
-        index = int(np.ceil(level * len(self.first_passage))) - 1
-        return float(passed[max(index, 0)]) if index < len(passed) else float("inf")
+        return first_quantile(self.first_passage, level)
 
     @property
     def share_passed(self) -> float:
@@ -213,20 +228,20 @@ class ScalarResult:
             "decay": {
                 "step": self.times.tolist(),
                 "alive": self.alive.tolist(),
-                "mean": _finite(self.mean),
-                "std": _finite(self.std),
+                "mean": finite(self.mean),
+                "std": finite(self.std),
                 "abs_quantiles": {
-                    f"{level:g}": _finite(quantiles[:, j]) for j, level in enumerate(LEVELS)
+                    f"{level:g}": finite(quantiles[:, j]) for j, level in enumerate(LEVELS)
                 },
             },
             "first_passage": {
                 "threshold": self.config.threshold,
                 "share_passed": self.share_passed,
-                **{f"q{level:g}": _finite([self.first_passage_quantile(level)])[0] for level in LEVELS},
+                **{f"q{level:g}": finite([self.first_passage_quantile(level)])[0] for level in LEVELS},
             },
             "share_of_time_below": self.share_below,
             "diverged": int(np.sum(self.diverged >= 0)),
-            "first_divergence": _first(self.diverged),
+            "first_divergence": first_step(self.diverged),
             "flushed": None if self.flushed < 0 else self.flushed,
             "seconds": self.seconds,
             "compile_seconds": self.compile_seconds,
@@ -386,10 +401,10 @@ def save_results(
                 writer.writerows(csv_rows(results))
 
 
-def _finite(values: Any) -> list[float | None]:
+def finite(values: Any) -> list[float | None]:
     return [float(x) if np.isfinite(x) else None for x in values]
 
 
-def _first(steps: NDArray[np.int64]) -> int | None:
+def first_step(steps: NDArray[np.int64]) -> int | None:
     happened = steps[steps >= 0]
     return int(happened.min()) if len(happened) else None

@@ -94,7 +94,7 @@ class Comparison:
     x, x_label, y_label
         For a plot: abscissa of the points, and names of both axes with units.
     scale
-        What an effect is counted in, shape (n,): (measured - predicted) / scale. |predicted| where None.
+        What an effect (measured - predicted) / scale is counted in, shape (n,); |predicted| where None.
     log_x, log_y
         Whether the axes are logarithmic.
     """
@@ -185,27 +185,47 @@ class Claim:
 class WeightEnsemble(Protocol):
     """What a simulation of one weight returns; see `regdyn.ScalarResult`."""
 
-    times: NDArray[np.int64]
-    mean: Array
-    std: Array
-    alive: NDArray[np.int64]
-    final: NDArray
-    first_passage: NDArray[np.int64]
-    steps_below: NDArray[np.int64]
-    paths: NDArray
+    @property
+    def times(self) -> NDArray[np.int64]: ...
+    @property
+    def mean(self) -> Array: ...
+    @property
+    def std(self) -> Array: ...
+    @property
+    def alive(self) -> NDArray[np.int64]: ...
+    @property
+    def final(self) -> NDArray: ...
+    @property
+    def first_passage(self) -> NDArray[np.int64]: ...
+    @property
+    def steps_below(self) -> NDArray[np.int64]: ...
+    @property
+    def paths(self) -> NDArray: ...
 
 
 class UnitEnsemble(Protocol):
     """What a simulation of one BN+ReLU unit returns; see `regdyn.NeuronResult`."""
 
-    times: NDArray[np.int64]
-    activation_mean: Array
-    activation_std: Array
-    share_dead: Array
-    alive: NDArray[np.int64]
-    gamma: NDArray
-    beta: NDArray
-    first_death: NDArray[np.int64]
+    @property
+    def times(self) -> NDArray[np.int64]: ...
+    @property
+    def activation_mean(self) -> Array: ...
+    @property
+    def activation_std(self) -> Array: ...
+    @property
+    def share_dead(self) -> Array: ...
+    @property
+    def alive(self) -> NDArray[np.int64]: ...
+    @property
+    def gamma(self) -> NDArray: ...
+    @property
+    def beta(self) -> NDArray: ...
+    @property
+    def first_death(self) -> NDArray[np.int64]: ...
+    @property
+    def steps_dead(self) -> NDArray[np.int64]: ...
+    @property
+    def paths(self) -> NDArray: ...
 
 
 class Lab(Protocol):
@@ -277,6 +297,7 @@ class Lab(Protocol):
         antithetic: bool = False,
         threshold: float = 1e-3,
         times: ArrayLike | None = None,
+        keep: int = 0,
         replicate: int = 0,
         **hyperparameters: Any,
     ) -> UnitEnsemble:
@@ -292,4 +313,3 @@ class Lab(Protocol):
             Whether every trajectory has a twin with the same inputs and opposite gradients; the twin
             of trajectory i is i + 128 in every block of 256.
         """
-

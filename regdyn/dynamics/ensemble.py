@@ -1,0 +1,281 @@
+"""What the configurations and simulations of all systems have in common."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from regdyn.dynamics._jit import on_compile
+from regdyn.dynamics.engine import (
+    BATCH,
+    Batch,
+    Call,
+    Progress,
+    Statistics,
+    aligned_empty,
+    check_memory,
+    compile_kernels,
+    drive,
+    thread_count,
+)
+from regdyn.dynamics.observables import N_BINS, check_times
+from regdyn.dynamics.per_step import non_negative
+from regdyn.dynamics.random import CHUNK, LANES, STREAMS
+from regdyn.dynamics.schedules import Constant, Schedule
+from regdyn.errors import InvalidParameter
+from regdyn.optimizers import REGULARIZATIONS, Optimizer, decay_placement, make_optimizer
+from regdyn.parameters import check_choice, check_integer, check_number
+
+MAX_COUNT = 10**12
+
+DTYPES: dict[str, np.dtype[Any]] = {"float64": np.dtype(np.float64), "float32": np.dtype(np.float32)}
+
+# A greater parameter has diverged: its square, which enters v and the std, leaves the type.
+OVERFLOW = {"float64": 1e150, "float32": 1e18}
+
+# Numbers below this are set to 0 every CHUNK steps: arithmetic on denormals is 12 times slower.
+TINY = {"float64": 2.0**-1000, "float32": 2.0**-120}
+
+_COMPILED: set[tuple[str, ...]] = set()
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnsembleConfig:
+    """The part of a configuration that does not depend on the system.
+
+    Parameters
+    ----------
+    optimizer
+        The update rule with its hyperparameters, or a name for its defaults.
+    lam
+        Strength of the decay, lambda >= 0.
+    regularization
+        Placement of the decay: a key of `regdyn.optimizers.REGULARIZATIONS`.
+    schedule
+        Factor on the learning rate at each step.
+    steps, trajectories
+        Length and size of the ensemble.
+    threshold
+        Below it a weight, or the activation probability of a unit, counts as dead.
+    times
+        Steps at which the statistics are taken; 20 per decade where None.
+    keep
+        How many of the first trajectories to keep whole.
+    dtype
+        "float64" or "float32".
+    seed
+        Key of the random streams; the same seed gives every configuration the same noise.
+
+    Raises
+    ------
+    InvalidParameter
+        Naming the first parameter that cannot be used and what is allowed.
+    """
+
+    n_parameters: ClassVar[int]
+    """Parameters of a trajectory that the rule updates."""
+
+    n_observables: ClassVar[int]
+    """Numbers of a trajectory that are recorded."""
+
+    optimizer: Optimizer | str = "adam"
+    lam: float = 1e-4
+    regularization: str = "l2"
+    schedule: Schedule = field(default_factory=Constant)
+    steps: int = 10_000
+    trajectories: int = 4096
+    threshold: float = 1e-3
+    times: ArrayLike | None = None
+    keep: int = 0
+    dtype: str = "float64"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if isinstance(self.optimizer, str):
+            self._store("optimizer", make_optimizer(self.optimizer))
+        elif not isinstance(self.optimizer, Optimizer):
+            raise InvalidParameter("optimizer", "a name or an Optimizer", self.optimizer)
+        self._store("lam", check_number("lam", self.lam, "[0, inf)"))
+        regularization = check_choice("regularization", self.regularization, REGULARIZATIONS)
+        self._store("regularization", regularization)
+        self._store("steps", check_integer("steps", self.steps, 1, MAX_COUNT))
+        self._store("trajectories", check_integer("trajectories", self.trajectories, 1, MAX_COUNT))
+        self._store("threshold", check_number("threshold", self.threshold, "(0, inf)"))
+        self._store("times", check_times(self.times, self.steps))
+        self._store("keep", check_integer("keep", self.keep, 0, self.trajectories))
+        self._store("dtype", check_choice("dtype", self.dtype, DTYPES))
+        self._store("seed", check_integer("seed", self.seed, 0, 2**64 - 1))
+        if not callable(self.schedule):
+            raise InvalidParameter("schedule", "a schedule of regdyn or a function", self.schedule)
+
+    def _store(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)
+
+    @property
+    def rule(self) -> Optimizer:
+        """The optimizer, which is no longer a name once the configuration is checked."""
+        assert isinstance(self.optimizer, Optimizer)
+        return self.optimizer
+
+    def memory(self) -> int:
+        """Bytes that a run needs at its peak, about."""
+        item = DTYPES[self.dtype].itemsize
+        lanes = -(-min(self.trajectories, BATCH) // LANES) * LANES
+        rows = self.n_parameters * (1 + len(self.rule.state_names))
+        per_lane = (rows + 1) * item + 4 * 8 + 16 * self.n_observables * item + 2 * 32
+        per_trajectory = 3 * 8 + self.n_parameters * item
+        kept = item * self.keep * self.n_parameters * (self.steps + 1)
+        statistics = len(np.asarray(self.times)) * self.n_observables * (N_BINS + 5) * 8 * 2
+        return per_trajectory * self.trajectories + kept + lanes * per_lane + statistics + 2**24
+
+    def check_room(self) -> None:
+        """Raise InvalidParameter if a run would not fit into memory."""
+        check_memory(self.memory(), f"{self.trajectories} trajectories x {self.steps} steps")
+
+    def learning_rates(self, t: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Learning rate and factor of each step."""
+        wanted = "a function from an array of steps to as many finite factors >= 0"
+        scale = non_negative("schedule", self.schedule(t), wanted)
+        if scale.shape != t.shape:
+            raise InvalidParameter("schedule", wanted)
+        return self.rule.lr * scale, scale
+
+
+class EnsembleSystem(ABC):
+    """A configuration as the driver wants it, with room for what every trajectory leaves behind.
+
+    Each parameter of a trajectory has a state of its own under the rule.
+    """
+
+    def __init__(self, config: EnsembleConfig) -> None:
+        self.n_parameters, self.n_observables = config.n_parameters, config.n_observables
+        self.rule = config.rule
+        self.dtype = DTYPES[config.dtype]
+        self.overflow = OVERFLOW[config.dtype]
+        self.tiny = TINY[config.dtype]
+        self.n_rows = self.n_parameters * (1 + len(self.rule.state_names))
+        self._config = config
+        self._units = np.append(2.0 ** np.arange(CHUNK), 0.0).astype(self.dtype)
+        blocks = -(-config.trajectories // LANES)
+        self._final = np.empty((self.n_parameters, blocks * LANES), dtype=self.dtype)
+        self._first = np.full(blocks * LANES, -1, dtype=np.int64)
+        self._count = np.zeros(blocks * LANES, dtype=np.int64)
+        self._diverged = np.full(blocks * LANES, -1, dtype=np.int64)
+        self._flushed = np.full(blocks, -1, dtype=np.int64)
+        self._kept = np.empty(
+            (config.steps + 1 if config.keep else 0, config.keep, self.n_parameters), self.dtype
+        )
+
+    @property
+    def kernels(self) -> tuple[str, ...]:
+        """What the compiled code depends on."""
+        return type(self).__name__, self.rule.name, self._config.dtype
+
+    @abstractmethod
+    def start_values(self, lanes: slice) -> tuple[Any, ...]:
+        """Start of each parameter: a number, or one for each of the lanes."""
+
+    @abstractmethod
+    def noise_scale(self, t: NDArray[np.int64]) -> NDArray[np.float64]:
+        """The factor on the noise at each step t."""
+
+    @abstractmethod
+    def advance(self, batch: Batch, call: Call, blocks: slice, snapshots: NDArray) -> None:
+        """See `regdyn.dynamics.engine.System`."""
+
+    def start(self, batch: Batch, blocks: slice) -> None:
+        lanes = slice(batch.first + blocks.start * LANES, batch.first + blocks.stop * LANES)
+        state = self.rule.initial_state()
+        rows = batch.rows[blocks].reshape(-1, self.n_rows, LANES)
+        for i, start in enumerate(self.start_values(lanes)):
+            row = i * (1 + len(state))
+            rows[:, row] = start.reshape(-1, LANES) if isinstance(start, np.ndarray) else start
+            for j, number in enumerate(state, start=row + 1):
+                rows[:, j] = number
+
+    def prepare(self, call: Call) -> None:
+        config = self._config
+        t = np.arange(call.t0 + 1, call.t0 + call.length + 1)
+        lr, scale = config.learning_rates(t)
+        system = (
+            self.noise_scale(t),
+            *decay_placement(config.regularization, config.lam, lr, scale),
+        )
+        self._constants = self._table(self.rule.constants(t, lr), call.length)
+        self._system = self._table(system, call.length)
+        self._paths = self._kept[call.t0 + 1 : call.t0 + call.length + 1]
+
+    def _table(self, columns: tuple[Any, ...], length: int) -> NDArray:
+        table = np.empty((length, len(columns)), self.dtype)
+        for j, column in enumerate(columns):
+            table[:, j] = column
+        return table
+
+    def compile(self) -> None:
+        """Make sure that the kernels exist, by calls that have no blocks."""
+        nothing = Call(0, 1, np.zeros(0, np.int64), 0)
+        rows = aligned_empty((0, self.n_rows * LANES), self.dtype)
+        batch = Batch(0, rows, aligned_empty((0, 4 * STREAMS), np.uint64))
+        self.prepare(nothing)
+        self.advance(batch, nothing, slice(0, 0), aligned_empty((0, self.n_observables, 0), self.dtype))
+        compile_kernels(self.dtype)
+
+    def finish(self, batch: Batch, blocks: slice) -> None:
+        rows = batch.rows[blocks].reshape(-1, self.n_rows, LANES)
+        stride = 1 + len(self.rule.state_names)
+        for i in range(self.n_parameters):
+            final = self._final[i, batch.lanes].reshape(-1, LANES)
+            final[blocks] = rows[:, i * stride]
+
+    @property
+    def first_flush(self) -> int:
+        """A step by which a number had been set to 0, -1 if none was."""
+        flushed = self._flushed[self._flushed >= 0]
+        return int(flushed.min()) if len(flushed) else -1
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run leaves behind besides the system's arrays."""
+
+    statistics: Statistics
+    seconds: float
+    compile_seconds: float
+
+
+def run_system(
+    system: EnsembleSystem,
+    config: EnsembleConfig,
+    threads: int | None,
+    batch_size: int,
+    progress: Progress | None,
+    notify_compile: Callable[[], None],
+) -> Run:
+    """Compile what is missing and drive the system through its steps."""
+    begin = time.perf_counter()
+    if system.kernels not in _COMPILED:
+        with on_compile(notify_compile):
+            system.compile()
+        _COMPILED.add(system.kernels)
+    compiled = time.perf_counter()
+    statistics = drive(
+        system,
+        steps=config.steps,
+        trajectories=config.trajectories,
+        times=np.asarray(config.times),
+        seed=config.seed,
+        threads=thread_count(threads),
+        batch_size=batch_size,
+        progress=progress,
+    )
+    return Run(statistics, time.perf_counter() - compiled, compiled - begin)
+
+
+def nothing() -> None:
+    """What is called on compilation unless the caller asks for more."""

@@ -1,0 +1,193 @@
+"""One BN+ReLU unit under noisy gradients: the configuration and its simulation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import ndtri
+
+from regdyn.dynamics._neuron_kernel import N_OBSERVABLES, advance
+from regdyn.dynamics.engine import BATCH, Batch, Call, Progress, aligned_empty
+from regdyn.dynamics.ensemble import (
+    OVERFLOW,
+    EnsembleConfig,
+    EnsembleSystem,
+    nothing,
+    run_system,
+)
+from regdyn.dynamics.neuron_result import NeuronResult
+from regdyn.dynamics.noise import StdTable
+from regdyn.dynamics.random import CHUNK, LANES, WORDS
+from regdyn.errors import InvalidParameter
+from regdyn.optimizers import Optimizer
+from regdyn.parameters import check_integer, check_number, real_array
+
+MAX_SAMPLES = 10**6
+
+
+class GradientStds(StdTable):
+    """Std of dL/dy at each step; the last one holds on."""
+
+    parameter = "c"
+
+
+@dataclass(frozen=True, kw_only=True)
+class NeuronConfig(EnsembleConfig):
+    r"""One unit y = ReLU(gamma xhat + beta + alpha) behind batch normalisation.
+
+    At step t = 1 … `steps`, with xhat_b ~ N(0, 1) and dL/dy = c_t z_b, z_b ~ N(0, 1), all independent,
+
+        H_b = [gamma xhat_b + beta + alpha > 0]
+        g_gamma = (c_t / B) sum_b z_b xhat_b H_b + l2 gamma
+        g_beta  = (c_t / B) sum_b z_b H_b        + l2 beta
+
+    and each of gamma and beta takes a step of the rule on its own, with its own state. For B = 1 and
+    SGD without momentum this is Eq. (1) of zhou2020; alpha is the shift of its psBN (Eq. 6).
+
+    A unit is dead while its activation probability Phi((beta + alpha) / |gamma|) is below `threshold`.
+
+    Parameters
+    ----------
+    gamma0, beta0
+        Start of scale and bias: a number, or an array with one for each trajectory.
+    c
+        Std of dL/dy for one sample: a number, or an array with one per step (the last one holds on).
+    batch
+        Samples B a step, over which the gradient is averaged.
+    alpha
+        Shift after the normalisation, 0 for plain BN.
+    antithetic
+        Give trajectory i + 128 of every 256 the inputs of trajectory i and the opposite gradients: the
+        mean over such a pair has no noise of first order.
+    threshold
+        Activation probability in (0, 1) below which a unit counts as dead.
+    others
+        See `EnsembleConfig`; decay acts on gamma and beta alike.
+
+    Raises
+    ------
+    InvalidParameter
+        Naming the first parameter that cannot be used and what is allowed.
+    """
+
+    n_parameters: ClassVar[int] = 2
+    n_observables: ClassVar[int] = N_OBSERVABLES
+
+    optimizer: Optimizer | str = "sgd"
+    lam: float = 0.0
+    gamma0: ArrayLike = 1.0
+    beta0: ArrayLike = 0.0
+    c: ArrayLike = 1.0
+    batch: int = 1
+    alpha: float = 0.0
+    antithetic: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._store("threshold", check_number("threshold", self.threshold, "(0, 1)"))
+        for name in ("gamma0", "beta0"):
+            self._store(name, self._starts(name, getattr(self, name)))
+        self._store("c", self.c if isinstance(self.c, GradientStds) else GradientStds(self.c))
+        self._store("batch", check_integer("batch", self.batch, 1, MAX_SAMPLES))
+        self._store("alpha", check_number("alpha", self.alpha, "[0, inf)"))
+        if not isinstance(self.antithetic, bool):
+            raise InvalidParameter("antithetic", "True or False", self.antithetic)
+        if self.antithetic and self.trajectories % LANES:
+            raise InvalidParameter(
+                "trajectories", f"a multiple of {LANES} with antithetic pairs", self.trajectories
+            )
+
+    def _starts(self, name: str, value: ArrayLike) -> float | NDArray[np.float64]:
+        wanted = f"a finite number, or {self.trajectories} of them, at most {OVERFLOW[self.dtype]:g}"
+        array = real_array(name, value, wanted).astype(float)
+        if array.shape not in ((), (self.trajectories,)):
+            raise InvalidParameter(name, wanted, f"shape {array.shape}")
+        if not np.all(np.abs(array) <= OVERFLOW[self.dtype]):
+            raise InvalidParameter(name, wanted)
+        return array if array.ndim else float(array)
+
+    def run(
+        self,
+        *,
+        threads: int | None = None,
+        batch_size: int = BATCH,
+        progress: Progress | None = None,
+        notify_compile: Callable[[], None] = nothing,
+    ) -> NeuronResult:
+        """Simulate the ensemble; see `ScalarConfig.run`."""
+        self.check_room()
+        system = _NeuronSystem(self)
+        run = run_system(system, self, threads, batch_size, progress, notify_compile)
+        return NeuronResult.collect(self, run, **system.leavings())
+
+
+def simulate_neuron(optimizer: Optimizer | str = "sgd", *, threads: int | None = None,
+                    progress: Progress | None = None, **config: Any) -> NeuronResult:  # fmt: skip
+    """Simulate one BN+ReLU unit: `NeuronConfig(optimizer=…, **config).run(…)`.
+
+    >>> import regdyn
+    >>> rule = regdyn.SGD(lr=0.1, momentum=0.0)
+    >>> result = regdyn.simulate_neuron(rule, steps=100, trajectories=256)
+    >>> bool(result.activation_mean[-1] < result.activation_mean[0])
+    True
+    """
+    return NeuronConfig(optimizer=optimizer, **config).run(threads=threads, progress=progress)
+
+
+class _NeuronSystem(EnsembleSystem):
+    def __init__(self, config: NeuronConfig) -> None:
+        super().__init__(config)
+        self.config = config
+        self._ratio = float(ndtri(config.threshold))
+        lanes = slice(0, len(self._first))
+        gamma, beta = (np.broadcast_to(x, len(self._first)) for x in self.start_values(lanes))
+        self._first[beta + config.alpha < self._ratio * np.abs(gamma)] = 0
+        self._steps_wild = np.zeros_like(self._first)
+        if config.keep:
+            self._kept[0, :, 0], self._kept[0, :, 1] = gamma[: config.keep], beta[: config.keep]
+
+    def start_values(self, lanes: slice) -> tuple[Any, ...]:
+        return self._start(self.config.gamma0, lanes), self._start(self.config.beta0, lanes)
+
+    @staticmethod
+    def _start(value: Any, lanes: slice) -> Any:
+        if not isinstance(value, np.ndarray):
+            return value
+        # Lanes after the last trajectory start like it.
+        return value[np.minimum(np.arange(lanes.start, lanes.stop), len(value) - 1)]
+
+    def noise_scale(self, t: NDArray[np.int64]) -> NDArray[np.float64]:
+        assert isinstance(self.config.c, GradientStds)
+        return self.config.c(t) / self.config.batch
+
+    def advance(self, batch: Batch, call: Call, blocks: slice, snapshots: NDArray) -> None:
+        config, number, lanes = self.config, self.dtype.type, batch.lanes
+        z = aligned_empty((CHUNK * LANES,), self.dtype)
+        scratch = aligned_empty((4, LANES), self.dtype)
+        words = aligned_empty((WORDS,), np.uint64)
+        codes = aligned_empty((LANES,), np.int64)
+        advance(
+            self.rule, batch.rows, batch.streams, words, z, scratch, codes, blocks.start, blocks.stop,
+            call.t0, call.length, self._constants, self._system,
+            config.batch, number(config.alpha), config.antithetic, batch.first,
+            number(self._ratio), number(self.tiny), number(self.overflow), self._units,
+            self._first[lanes], self._count[lanes], self._diverged[lanes], self._steps_wild[lanes],
+            self._flushed[batch.first // LANES :], call.records, snapshots, self._paths,
+        )  # fmt: skip
+
+    def leavings(self) -> dict[str, Any]:
+        """What the trajectories left behind, as `NeuronResult` names it."""
+        real = slice(self.config.trajectories)
+        return {
+            "gamma": self._final[0, real],
+            "beta": self._final[1, real],
+            "first_death": self._first[real],
+            "steps_dead": self._count[real],
+            "diverged": self._diverged[real],
+            "flushed": self.first_flush,
+            "paths": self._kept,
+        }
