@@ -120,7 +120,7 @@ def test_threads_and_batches_change_nothing() -> None:
 
 
 def test_statistics_equal_those_of_the_paths() -> None:
-    n = 700
+    n = 701
     config = regdyn.NeuronConfig(**BASE | {"trajectories": n, "keep": n, "times": np.arange(204)})
     result = config.run()
     gamma, beta = np.moveaxis(result.paths, -1, 0)
