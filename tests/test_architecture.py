@@ -20,7 +20,17 @@ ALLOWED: dict[str, set[str]] = {
     "dynamics": {"optimizers", "files", "plots"},
     "plots": {"dynamics", "files", "optimizers"},
     "check": {"dynamics", "optimizers", "theorems"},
-    "cli": {"dynamics", "files", "optimizers", "plots", "__init__"},
+    "cli": {
+        "check",
+        "dynamics",
+        "files",
+        "optimizers",
+        "plots",
+        "predict",
+        "report",
+        "theorems",
+        "__init__",
+    },
     "__init__": {"dynamics", "optimizers"},
     "__main__": {"cli"},
 }

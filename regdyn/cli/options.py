@@ -1,0 +1,201 @@
+"""Options that several commands share, and how their texts become objects."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from regdyn.errors import InvalidParameter
+from regdyn.optimizers import OPTIMIZERS, REGULARIZATIONS, Optimizer, make_optimizer
+from regdyn.parameters import check_choice, check_number
+
+if TYPE_CHECKING:
+    from regdyn.dynamics.noise import Stds
+
+
+def option(
+    default: Any, kind: Any, flag: str, text: str, metavar: str | None = None
+) -> inspect.Parameter:
+    """One option of a command, as an entry of its signature.
+
+    Numbers arrive as text and are read where they are checked, so that a typing error and a value out
+    of range get the same line.
+    """
+    name = flag.split("/")[0].removeprefix("--").replace("-", "_")
+    return inspect.Parameter(
+        name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=default,
+        annotation=Annotated[kind, typer.Option(flag, help=text, metavar=metavar)],
+    )
+
+
+def command(parameters: Callable[[], list[inspect.Parameter]]) -> Callable[[Callable], Callable]:
+    """Give a function of keyword arguments the signature that typer reads."""
+
+    def give(function: Callable) -> Callable:
+        signature = inspect.Signature(parameters())
+        function.__signature__ = signature  # type: ignore[attr-defined]
+        function.__annotations__ = {p.name: p.annotation for p in signature.parameters.values()}
+        return function
+
+    return give
+
+
+def weight_options(several: str = "; several with commas") -> list[inspect.Parameter]:
+    """What the weight, its optimizer and its decay are."""
+    lrs = "; ".join(f"{name} {make_optimizer(name).lr:g}" for name in OPTIMIZERS)
+    return [
+        option("adam", str, "--opt", f"{', '.join(OPTIMIZERS)}{several}, or all.", metavar="NAMES"),
+        option("1e-4", str, "--lam", f"Strength of the decay, >= 0{several}.", metavar="VALUES"),
+        option("l2", str, "--reg", "Placement of the decay: none, l2 (in the gradient), decoupled "
+               f"(AdamW), paper (mehta2019){several}.", metavar="NAMES"),
+        option(None, str | None, "--lr", f"Learning rate, >= 0 ({lrs}).", metavar="X"),
+        option("constant", str, "--schedule", "constant; step:B1,B2,…[:FACTOR] (0.1) after steps B1, "
+               "B2, …; cosine[:FINAL] (0) over all steps; restarts:PERIOD[:GROWTH] (1), whole numbers;"
+               " or a .npy file with a factor per step, the last one held.", metavar="TEXT"),
+        *rule_options(),
+        option("1.0", str, "--theta0", "Start of the weight.", metavar="X"),
+        option("1e-3", str, "--threshold", "A weight below it counts as dead; above 0.", metavar="X"),
+    ]  # fmt: skip
+
+
+def std_options() -> list[inspect.Parameter]:
+    """Std of the gradient noise."""
+    return [
+        option(None, str | None, "--sigma", "Std of the gradient noise after the burn-in, >= 0 "
+               "(1e-5), or a .npy file with a std per step, the last one held (and no burn-in).",
+               metavar="X"),
+        option(None, str | None, "--burn-in-sigma", "Std of the gradient noise at first, >= 0 (1e-3).",
+               metavar="X"),
+        option(None, str | None, "--burn-in-steps", "Steps of the burn-in (100); 0 for none.",
+               metavar="N"),
+    ]  # fmt: skip
+
+
+def rule_parameters() -> dict[str, list[tuple[type[Optimizer], dataclasses.Field[Any]]]]:
+    """Every hyperparameter of any rule but the learning rate, and the rules that have it."""
+    found: dict[str, list[tuple[type[Optimizer], dataclasses.Field[Any]]]] = {}
+    for rule in OPTIMIZERS.values():
+        for field in dataclasses.fields(rule):
+            if field.name != "lr":
+                found.setdefault(field.name, []).append((rule, field))
+    return found
+
+
+def rule_options() -> list[inspect.Parameter]:
+    """Options for the hyperparameters, from the fields of the rules: a new rule needs no line here."""
+    options = []
+    for name, owners in rule_parameters().items():
+        first = owners[0][1]
+        by_default: dict[Any, list[str]] = {}
+        for rule, field in owners:
+            by_default.setdefault(field.default, []).append(rule.name)
+        defaults = "; ".join(
+            f"{', '.join(rules)} {'on' if d is True else 'off' if d is False else format(d, 'g')}"
+            for d, rules in by_default.items()
+        )
+        flag = "--" + name.replace("_", "-")
+        if isinstance(first.default, bool):
+            flag += "/--no-" + name.replace("_", "-")
+            options.append(option(None, bool | None, flag, f"{first.metadata['doc']} ({defaults})"))
+        else:
+            text = f"{first.metadata['doc']}, in {first.metadata['interval']} ({defaults})"
+            options.append(option(None, str | None, flag, text, "X"))
+    return options
+
+
+def split(name: str, text: str) -> list[str]:
+    parts = list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    if not parts:
+        raise InvalidParameter(name, "given at least one value", repr(text))
+    return parts
+
+
+def make_rules(names: list[str], options: dict[str, Any]) -> list[Optimizer]:
+    """The optimizers with the hyperparameters that were given, each to the rules that have it."""
+    given = {name: options[name] for name in ("lr", *rule_parameters()) if options[name] is not None}
+    for name in given:
+        if not any(name in OPTIMIZERS[rule].parameter_names() for rule in names):
+            having = ", ".join(rule.name for rule, _ in rule_parameters()[name])
+            raise InvalidParameter(name, f"used with an optimizer that has it ({having})", names[0])
+    return [
+        OPTIMIZERS[rule](**{k: v for k, v in given.items() if k in OPTIMIZERS[rule].parameter_names()})
+        for rule in names
+    ]
+
+
+Advance = Callable[[int], None]
+Say = Callable[[str], None]
+
+
+@contextmanager
+def progress_bar(
+    total: int, quiet: bool
+) -> Iterator[tuple[Callable[[int], None], Callable[[str], None]]]:
+    """A progress bar on a terminal's stderr, and a way to say something above it."""
+    if quiet:
+        yield lambda done: None, lambda text: None
+        return
+    if not sys.stderr.isatty():
+        yield lambda done: None, lambda text: print(text, file=sys.stderr)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    with Progress(
+        TextColumn("simulating"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[rate]}"),
+        console=Console(stderr=True),
+        transient=True,
+    ) as bar:
+        task = bar.add_task("", total=total, rate="")
+
+        def advance(done: int) -> None:
+            bar.update(task, advance=done)
+            speed = bar.tasks[0].speed
+            if speed:
+                bar.update(task, rate=f"{speed / 1e6:.0f} million trajectory-steps/s")
+
+        yield advance, lambda text: bar.console.print(text)
+
+
+STD_OPTIONS = ("sigma", "burn_in_sigma", "burn_in_steps")
+
+
+def make_stds(options: dict[str, Any]) -> Stds:
+    """The std of each step from `std_options`."""
+    from regdyn.dynamics.noise import BurnIn, StdTable
+
+    given = {name: options[name] for name in STD_OPTIONS if options[name] is not None}
+    if given.get("sigma", "").endswith(".npy"):
+        from regdyn.files import load_numbers
+
+        for name in ("burn_in_sigma", "burn_in_steps"):
+            if name in given:
+                raise InvalidParameter(name, "used with a number for --sigma", given["sigma"])
+        return StdTable(load_numbers("sigma", given["sigma"]))
+    names = {"sigma": "late", "burn_in_sigma": "early", "burn_in_steps": "steps"}
+    return BurnIn(**{names[name]: value for name, value in given.items()})
+
+
+def make_decays(options: dict[str, Any]) -> tuple[list[Optimizer], list[str], list[float]]:
+    """Optimizers, placements and strengths of the decay that were asked for."""
+    names = split("optimizer", options["opt"])
+    names = list(OPTIMIZERS) if names == ["all"] else names
+    for name in names:
+        check_choice("optimizer", name, [*OPTIMIZERS, "all"])
+    regularizations = split("regularization", options["reg"])
+    for name in regularizations:
+        check_choice("regularization", name, REGULARIZATIONS)
+    lams = [check_number("lam", text, "[0, inf)") for text in split("lam", options["lam"])]
+    return make_rules(names, options), regularizations, lams
