@@ -18,7 +18,7 @@ ALLOWED: dict[str, set[str]] = {
     "optimizers": set(),
     "theorems": set(),
     "dynamics": {"optimizers", "files", "plots"},
-    "plots": {"dynamics", "files", "optimizers"},
+    "plots": {"dynamics", "files", "optimizers", "theorems"},
     "check": {"dynamics", "optimizers", "theorems"},
     "cli": {
         "check",

@@ -1,58 +1,40 @@
-"""Pictures of results: results in, matplotlib Axes or a Figure out."""
+"""The decay of one weight: results in, matplotlib Axes or a Figure out."""
 
 from __future__ import annotations
 
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import Any
 
 import matplotlib
-import matplotlib.style
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator
-from matplotlib.typing import ColorType, LineStyleType
+from matplotlib.typing import ColorType
 
-from regdyn.dynamics.neuron_result import NeuronResult
 from regdyn.dynamics.noise import BurnIn, Gated, NoNoise, Signal, StdTable, StudentT, Trace
 from regdyn.dynamics.observables import HIGH, LOW
 from regdyn.dynamics.result import ScalarResult
 from regdyn.errors import InvalidParameter
-from regdyn.files import written_whole
 from regdyn.optimizers import OPTIMIZERS
-
-STYLE = Path(__file__).with_name("regdyn.mplstyle")
-
-# What a file with this suffix must not contain, so that the same data gives the same bytes.
-FORMATS: dict[str, dict[str, None]] = {
-    ".png": {},
-    ".pdf": {"CreationDate": None},
-    ".svg": {"Date": None},
-}
-
-# Okabe and Ito (2008) without the yellow, which is lost on white.
-COLORS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#D55E00", "#0072B2", "#CC79A7")
-
-# Curves may coincide (Adam and RMSProp do), so that colour alone would hide one of them.
-DASHES: tuple[LineStyleType, ...] = (
-    "-", (0, (5, 1.5)), (0, (1, 1)), (0, (6, 1.5, 1, 1.5)), (0, (9, 2)), (0, (2, 2)),
-    (0, (4, 1, 1, 1, 1, 1)),
-)  # fmt: skip
+from regdyn.plots.common import (
+    COLORS,
+    DASHES,
+    SINGLE,
+    check_results,
+    plot_format,
+    power,
+    save_figure,
+    style,
+)
 
 DECAYS = {"none": "no decay", "l2": "L2", "decoupled": "decoupled decay", "paper": "paper decay"}
 
 Band = tuple[float, float]
-
-
-def style() -> AbstractContextManager[None]:
-    """A context in which figures that are made and saved look like regdyn's."""
-    return matplotlib.style.context(STYLE)
 
 
 def plot_decay(
@@ -94,7 +76,7 @@ def plot_decay(
         import matplotlib.pyplot as plt
 
         with style():
-            _, ax = plt.subplots(figsize=_SINGLE, layout="constrained")
+            _, ax = plt.subplots(figsize=SINGLE, layout="constrained")
             return plot_decay(results, ax, band=band, labels=labels, legend=legend, **line)
     looks = _looks(results, _differing(results))
     for i, (result, look) in enumerate(zip(results, looks)):
@@ -154,56 +136,6 @@ def plot_panels(
     return figure
 
 
-def plot_activation(
-    results: Sequence[NeuronResult],
-    ax: Axes | None = None,
-    *,
-    labels: Sequence[str] | None = None,
-    **line: Any,
-) -> Axes:
-    """Draw the mean activation probability over the steps (log) and, dashed, the share of dead units.
-
-    Parameters
-    ----------
-    results
-        One or several; colour stands for the result.
-    ax
-        Where to draw; a new pyplot figure in regdyn's style where None.
-    labels
-        Names in the legend, one per result; optimizer and decay where None.
-    line
-        Properties of every line, such as `linewidth`.
-
-    Raises
-    ------
-    InvalidParameter
-        For no results, or labels that do not match them.
-    """
-    _check(results, None, labels)
-    if ax is None:
-        import matplotlib.pyplot as plt
-
-        with style():
-            _, ax = plt.subplots(figsize=_SINGLE, layout="constrained")
-            return plot_activation(results, ax, labels=labels, **line)
-    names = labels or [result.label for result in results]
-    for i, (result, name) in enumerate(zip(results, names)):
-        shown = result.times >= 1
-        look = {"color": COLORS[i % len(COLORS)], **line}
-        ax.plot(result.times[shown], result.activation_mean[shown], label=f"{name}: mean", **look)
-        dead = {**look, "linestyle": DASHES[1]}
-        threshold = _power(result.config.threshold)
-        ax.plot(
-            result.times[shown], result.share_dead[shown], label=f"{name}: below {threshold}", **dead
-        )
-    ax.set_xscale("log")
-    ax.set_ylim(0, 1)
-    ax.set_xlabel("step")
-    ax.set_ylabel("activation probability, share of units")
-    ax.legend()
-    return ax
-
-
 def save_plot(
     results: Sequence[ScalarResult], path: str | os.PathLike[str], force: bool = False
 ) -> None:
@@ -223,29 +155,10 @@ def save_plot(
         save_figure(_picture(results), path, force)
 
 
-def save_figure(figure: Figure, path: str | os.PathLike[str], force: bool = False) -> None:
-    """Write a figure as `save_plot` does."""
-    suffix = plot_format(path)
-    with written_whole("plot", path, force) as temporary, style():
-        figure.savefig(temporary, format=suffix[1:], metadata=FORMATS[suffix])
-
-
-def plot_format(path: str | os.PathLike[str]) -> str:
-    """The suffix of `path` if a picture can be saved there, else InvalidParameter."""
-    suffix = os.path.splitext(path)[1].lower()
-    if suffix not in FORMATS:
-        *others, last = FORMATS
-        raise InvalidParameter("plot", f"a file that ends in {', '.join(others)} or {last}", path)
-    return suffix
-
-
-_SINGLE = (6.4, 4.0)
-
-
 def _picture(results: Sequence[ScalarResult]) -> Figure:
     aspects = _differing(results)[1:]
     if not aspects:
-        figure = Figure(figsize=_SINGLE, layout="constrained")
+        figure = Figure(figsize=SINGLE, layout="constrained")
         plot_decay(results, figure.subplots())
         return figure
     panels: dict[str, list[ScalarResult]] = {}
@@ -259,7 +172,7 @@ def _picture(results: Sequence[ScalarResult]) -> Figure:
 
 
 def _lam(result: ScalarResult) -> str:
-    return rf"$\lambda$ = {_power(result.config.lam)}"
+    return rf"$\lambda$ = {power(result.config.lam)}"
 
 
 def _optimizer(result: ScalarResult) -> str:
@@ -336,7 +249,7 @@ def _caption(results: Sequence[ScalarResult], lead: str = "") -> str:
     if diverged:
         lines.append(f"{diverged:,} diverged and are left out from then on")
     if any(np.any(result.quantiles([0.5]) <= LOW) for result in results):
-        lines.append(rf"$|\theta|$ < {_power(LOW)} is not resolved and not shown")
+        lines.append(rf"$|\theta|$ < {power(LOW)} is not resolved and not shown")
     return "\n".join(lines)
 
 
@@ -364,35 +277,23 @@ def _gradient(result: ScalarResult) -> str:
 def _stds(sigma: Any) -> str:
     if isinstance(sigma, BurnIn):
         if not sigma.steps:
-            return rf"$\sigma$ = {_power(sigma.late)}"
+            return rf"$\sigma$ = {power(sigma.late)}"
         steps = f"{sigma.steps:,} step" + ("s" if sigma.steps > 1 else "")
-        return rf"$\sigma$ = {_power(sigma.early)} for {steps}, then {_power(sigma.late)}"
+        return rf"$\sigma$ = {power(sigma.early)} for {steps}, then {power(sigma.late)}"
     assert isinstance(sigma, StdTable)
     if len(sigma.values) == 1:
-        return rf"$\sigma$ = {_power(sigma.values[0])}"
+        return rf"$\sigma$ = {power(sigma.values[0])}"
     return rf"$\sigma$ from a table of {len(sigma.values):,} steps"
-
-
-def _power(value: float) -> str:
-    """A number >= 0 as a power of ten where it is small or large."""
-    if value == 0 or 0.1 <= value < 1000:
-        return f"{value:g}"
-    mantissa, exponent = f"{value:.2e}".split("e")
-    factor = "" if float(mantissa) == 1 else rf"{float(mantissa):g} \times "
-    return f"${factor}10^{{{int(exponent)}}}$"
 
 
 def _summary(band: Band | None) -> str:
     return "median" + (f" and {100 * band[0]:g}–{100 * band[1]:g} % band" if band else "")
 
 
-def _check(results: Sequence[Any], band: Band | None, labels: Sequence[str] | None) -> None:
-    if not results:
-        raise InvalidParameter("results", "at least one result")
+def _check(results: Sequence[ScalarResult], band: Band | None, labels: Sequence[str] | None) -> None:
+    check_results(results, labels)
     if band is not None and not (len(band) == 2 and 0 < band[0] < band[1] < 1):
         raise InvalidParameter("band", "two levels 0 < low < high < 1, or None", band)
-    if labels is not None and len(labels) != len(results):
-        raise InvalidParameter("labels", f"{len(results)} names, one per result", labels)
 
 
 def _draw(ax: Axes, result: ScalarResult, band: Band | None, line: Mapping[str, Any]) -> Any:
@@ -417,7 +318,7 @@ def _frame(ax: Axes, results: Sequence[ScalarResult]) -> list[Line2D]:
     ax.set_yscale("log")
     thresholds = []
     for threshold in sorted({result.config.threshold for result in results}):
-        name = f"threshold {_power(threshold)}"
+        name = f"threshold {power(threshold)}"
         shown = any(line.get_gid() == name for line in ax.lines)
         if not shown and LOW < threshold < HIGH:
             line = ax.axhline(threshold, color="0.35", lw=0.8, ls=(0, (6, 3)), zorder=1.5, gid=name)

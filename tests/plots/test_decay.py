@@ -22,8 +22,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from regdyn import InvalidParameter, NoNoise, ScalarResult, StudentT, plots, simulate
+from regdyn.plots.common import COLORS
+from regdyn.plots.decay import DECAYS
 
-FIGURES = Path(__file__).parent.parent / "figures"
+FIGURES = Path(__file__).parent.parent.parent / "figures"
 
 matplotlib.use("agg")
 
@@ -98,15 +100,15 @@ def test_lambdas_are_shades_and_everything_else_is_said_once() -> None:
 def test_an_optimizer_has_its_colour_and_dashes_tell_coinciding_curves_apart() -> None:
     ax = plots.plot_decay([run(), run("adam")], fresh())
     assert entries(ax) == ["SGD", "Adam"]
-    assert [to_hex(line.get_color()).upper() for line in medians(ax)] == list(plots.COLORS[:2])
+    assert [to_hex(line.get_color()).upper() for line in medians(ax)] == list(COLORS[:2])
     assert len({str(line.get_linestyle()) for line in medians(ax)}) == 2
     (alone,) = medians(plots.plot_decay([run("adam")], fresh()))
-    assert to_hex(alone.get_color()).upper() == plots.COLORS[1]
+    assert to_hex(alone.get_color()).upper() == COLORS[1]
 
 
 def test_decays_and_labels_and_line_properties() -> None:
-    results = [run(regularization=name) for name in plots.DECAYS]
-    assert entries(plots.plot_decay(results, fresh())) == list(plots.DECAYS.values())
+    results = [run(regularization=name) for name in DECAYS]
+    assert entries(plots.plot_decay(results, fresh())) == list(DECAYS.values())
     ax = plots.plot_decay(results[:2], fresh(), labels=["a", "b"], linewidth=3, band=None)
     assert entries(ax) == ["a", "b"] and not ax.collections
     assert ax.get_ylabel() == r"$|\theta|$  (median)"
@@ -185,7 +187,7 @@ def test_small_multiples_where_two_things_differ(
     optimizers: list[str], lams: list[float], count: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     figures: list[Figure] = []
-    monkeypatch.setattr(plots, "save_figure", lambda figure, *_: figures.append(figure))
+    monkeypatch.setattr("regdyn.plots.decay.save_figure", lambda figure, *_: figures.append(figure))
     plots.save_plot([run(name, lam=lam) for name in optimizers for lam in lams], "x.png")
     assert len(figures[0].axes) == count
 

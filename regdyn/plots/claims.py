@@ -1,0 +1,113 @@
+"""A claim beside its simulations: findings in, a Figure out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from regdyn.plots.common import COLORS, style
+from regdyn.theorems.base import Comparison
+
+MOST_SERIES = 6
+"""Cases with a colour of their own; the legend of more would hide the picture."""
+
+
+def plot_comparisons(
+    comparisons: Sequence[Comparison],
+    cases: Sequence[Mapping[str, Any]],
+    *,
+    relation: str = "equal to",
+    alpha: float = 0.01,
+) -> Figure:
+    """Measured numbers with intervals over what the claim (line) and its control (dotted) predict.
+
+    Parameters
+    ----------
+    comparisons, cases
+        One comparison for each parameter set.
+    relation
+        Between measured and predicted, for the legend.
+    alpha
+        Error probability of each interval.
+    """
+    with style():
+        figure = Figure(figsize=(6.4, 3.6), layout="constrained")
+        ax = figure.subplots()
+        first = comparisons[0]
+        series = _series(comparisons, cases, alpha)
+        for i, (name, columns) in enumerate(series[:MOST_SERIES]):
+            _draw(ax, name, columns, COLORS[i % len(COLORS)])
+        ax.set_xscale("log" if first.log_x else "linear")
+        if first.log_y:
+            _log_or_symlog(ax, series[:MOST_SERIES])
+        ax.set_xlabel(first.x_label)
+        ax.set_ylabel(first.y_label)
+        ax.plot([], [], "o", color="0.3", label="measured, with interval")
+        ax.plot([], [], "-", color="0.3", label=f"claimed: {relation} this")
+        ax.plot([], [], ":", color="0.3", label="negative control")
+        ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+        if len(series) > MOST_SERIES:
+            ax.set_title(f"{MOST_SERIES} of {len(series)} parameter sets", loc="left")
+    return figure
+
+
+_Columns = tuple[NDArray[np.float64], ...]
+"""x, measured, low, high, predicted, control."""
+
+
+def _series(
+    comparisons: Sequence[Comparison], cases: Sequence[Mapping[str, Any]], alpha: float
+) -> list[tuple[str, _Columns]]:
+    """Named curves; comparisons of one point each make one curve."""
+    columns = [_columns(comparison, alpha) for comparison in comparisons]
+    if len(columns) > 1 and all(len(c[0]) == 1 for c in columns):
+        return [("", tuple(np.concatenate(part) for part in zip(*columns)))]
+    varying = [name for name in cases[0] if len({repr(case.get(name)) for case in cases}) > 1]
+    names = [", ".join(f"{name} {_text(case[name])}" for name in varying) for case in cases]
+    return list(zip(names, columns))
+
+
+def _columns(comparison: Comparison, alpha: float) -> _Columns:
+    measured = comparison.measured
+    low, high = measured.interval(alpha)
+    others = (comparison.predicted, comparison.control)
+    shape = measured.value.shape
+    x = np.broadcast_to(np.asarray(comparison.x, dtype=float), shape)
+    predicted, control = (np.broadcast_to(np.asarray(o, dtype=float), shape) for o in others)
+    return x, measured.value, low, high, predicted, control
+
+
+def _text(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, (int, float)) else str(value)
+
+
+def _draw(ax: Axes, name: str, columns: _Columns, color: str) -> None:
+    order = np.argsort(columns[0], kind="stable")
+    x, value, low, high, predicted, control = (column[order] for column in columns)
+    few = len(x) < 60
+    marker: dict[str, Any] = {"marker": "_", "markersize": 12} if len(x) == 1 else {}
+    ax.plot(x, predicted, "-", color=color, lw=1.4, label=name or None, zorder=2, **marker)
+    ax.plot(x, control, ":", color=color, lw=1.1, alpha=0.8, zorder=1.5, **marker)
+    finite = np.isfinite(value)
+    size = 4 if few else 2
+    with np.errstate(invalid="ignore"):
+        errors = np.abs(np.stack([value - low, high - value]))[:, finite]
+    ax.errorbar(
+        x[finite], value[finite], yerr=np.where(np.isfinite(errors), errors, 0), fmt="o",
+        color=color, ms=size, mfc="white", mew=1.0, elinewidth=1.0, zorder=3,
+    )  # fmt: skip
+
+
+def _log_or_symlog(ax: Axes, series: Sequence[tuple[str, _Columns]]) -> None:
+    shown = np.concatenate([np.concatenate((c[1], c[4])) for _, c in series])
+    shown = shown[np.isfinite(shown)]
+    if np.all(shown > 0):
+        ax.set_yscale("log")
+    else:
+        least = np.min(np.abs(shown[shown != 0]), initial=1.0)
+        ax.set_yscale("symlog", linthresh=max(float(least), 1e-12))
