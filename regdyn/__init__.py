@@ -16,6 +16,9 @@ _HOME = {
     "sample_noise": "regdyn.dynamics.scalar",
     "ScalarConfig": "regdyn.dynamics.scalar",
     "ScalarResult": "regdyn.dynamics.result",
+    "check": "regdyn.check",
+    "CheckReport": "regdyn.check",
+    "CLAIMS": "regdyn.theorems",
     "combined_dataset": "regdyn.dynamics.result",
     "save_results": "regdyn.dynamics.result",
     "BurnIn": "regdyn.dynamics.noise",
@@ -40,12 +43,14 @@ _HOME = {
     "SGD": "regdyn.optimizers",
     "OPTIMIZERS": "regdyn.optimizers",
     "InvalidParameter": "regdyn.errors",
+    "OutsideDomain": "regdyn.errors",
     "RegdynError": "regdyn.errors",
 }
 
 __all__ = ["__version__", *sorted(_HOME)]
 
 if TYPE_CHECKING:
+    from regdyn.check import CheckReport, check
     from regdyn.dynamics.neuron import NeuronConfig, simulate_neuron
     from regdyn.dynamics.neuron_result import NeuronResult
     from regdyn.dynamics.noise import (
@@ -61,7 +66,7 @@ if TYPE_CHECKING:
     from regdyn.dynamics.result import ScalarResult, combined_dataset, save_results
     from regdyn.dynamics.scalar import ScalarConfig, sample_noise, simulate
     from regdyn.dynamics.schedules import Constant, Cosine, CosineRestarts, Step, Table
-    from regdyn.errors import InvalidParameter, RegdynError
+    from regdyn.errors import InvalidParameter, OutsideDomain, RegdynError
     from regdyn.optimizers import (
         OPTIMIZERS,
         SGD,
@@ -72,6 +77,7 @@ if TYPE_CHECKING:
         AMSGrad,
         RMSProp,
     )  # fmt: skip
+    from regdyn.theorems import CLAIMS
 
 
 def __getattr__(name: str) -> Any:

@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from regdyn.parameters import check_integer
-from regdyn.theorems.base import Claim, Comparison, Relation, UnitEnsemble, WeightEnsemble
+from regdyn.errors import InvalidParameter
+from regdyn.parameters import check_choice, check_integer, check_number
+from regdyn.theorems import CLAIMS
+from regdyn.theorems.base import (
+    Claim,
+    Comparison,
+    Parameters,
+    Range,
+    Relation,
+    UnitEnsemble,
+    WeightEnsemble,
+)
+
+if TYPE_CHECKING:
+    from regdyn.dynamics.ensemble import EnsembleConfig
 
 Array = NDArray[np.float64]
 
@@ -38,12 +51,25 @@ class Laboratory:
         Factor on the sizes of the ensembles.
     threads
         As in `regdyn.simulate`.
+    notify_compile
+        Told the name of an optimizer whose kernel must be compiled.
     """
 
-    def __init__(self, seed: int = 0, scale: float = 1.0, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        seed: int = 0,
+        scale: float = 1.0,
+        threads: int | None = None,
+        notify_compile: Callable[[str], None] = lambda name: None,
+    ) -> None:
         self.seed = check_integer("seed", seed, 0, 2**63)
         self._scale = scale
         self._threads = threads
+        self._notify_compile = notify_compile
+
+    def _running(self, config: EnsembleConfig) -> dict[str, Any]:
+        name = config.rule.name
+        return {"threads": self._threads, "notify_compile": lambda: self._notify_compile(name)}
 
     def size(self, n: int) -> int:
         # Whole blocks of lanes cost what a part of one costs.
@@ -93,7 +119,7 @@ class Laboratory:
             noise = Trace(gradients)
         elif np.any(np.asarray(sigma)):
             noise = Gaussian(sigma)
-        return ScalarConfig(
+        config = ScalarConfig(
             optimizer=make_optimizer(optimizer, **hyperparameters),
             lam=lam,
             regularization=regularization,
@@ -107,7 +133,8 @@ class Laboratory:
             times=times,
             keep=keep,
             seed=self._key(replicate),
-        ).run(threads=self._threads)
+        )
+        return config.run(**self._running(config))
 
     def unit(
         self,
@@ -134,7 +161,7 @@ class Laboratory:
         from regdyn.dynamics.schedules import Constant, Table
         from regdyn.optimizers import make_optimizer
 
-        return NeuronConfig(
+        config = NeuronConfig(
             optimizer=make_optimizer(optimizer, **hyperparameters),
             lam=lam,
             regularization=regularization,
@@ -151,7 +178,8 @@ class Laboratory:
             times=times,
             keep=keep,
             seed=self._key(replicate),
-        ).run(threads=self._threads)
+        )
+        return config.run(**self._running(config))
 
 
 @dataclass(frozen=True)
@@ -202,13 +230,32 @@ def effects(comparison: Comparison, predicted: ArrayLike, alpha: float) -> tuple
 
 @dataclass(frozen=True)
 class Finding:
-    """What came out for one claim: its verdict, and the comparisons behind it."""
+    """What came out for one claim.
+
+    Attributes
+    ----------
+    claim
+        What was tested.
+    judgement, control
+        Verdicts on the claim and on its negative control, from the same measurements.
+    cases, comparisons
+        Parameter sets, and what was measured for each of them.
+    alpha
+        Error probability of each interval.
+    violated
+        Assumptions that the parameter sets do not fulfil.
+    n, seed
+        Sample size behind the effect, and key of the random numbers.
+    seconds
+        Wall time.
+    """
 
     claim: Claim
     judgement: Judgement
     control: Judgement
-    cases: Sequence[Mapping[str, Any]]
+    cases: Sequence[Parameters]
     comparisons: Sequence[Comparison]
+    alpha: float
     violated: Sequence[str]
     n: int
     seed: int
@@ -216,38 +263,202 @@ class Finding:
 
     @property
     def verdict(self) -> str:
+        """holds, refuted, inconclusive or outside assumptions."""
         return self.judgement.verdict
 
     @property
     def as_recorded(self) -> bool:
-        """Whether the verdict is the one on record and the negative control was refuted."""
-        return self.verdict == self.claim.recorded and self.control.verdict == REFUTED
+        """Whether the verdict is the one on record."""
+        return self.verdict == self.claim.recorded
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON; None where a number is undefined."""
+
+        def number(x: float) -> float | None:
+            return x if np.isfinite(x) else None
+
+        return {
+            "id": self.claim.id,
+            "paper": self.claim.paper,
+            "statement": self.claim.statement,
+            "verdict": self.verdict,
+            "recorded": self.claim.recorded,
+            "effect": number(self.judgement.effect),
+            "ci_low": number(self.judgement.low),
+            "ci_high": number(self.judgement.high),
+            "tolerance": self.claim.tolerance,
+            "n": self.n,
+            "seed": self.seed,
+            "seconds": self.seconds,
+            "control": self.control.verdict,
+        }
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """The findings of one run of `check`."""
+
+    findings: Sequence[Finding]
+    budget: str
+    seed: int
+    error_rate: float
+    seconds: float
+    provenance: dict[str, str]
+
+    @property
+    def as_recorded(self) -> bool:
+        """Whether every verdict is the one on record and every negative control was refuted."""
+        return all(
+            finding.as_recorded and (finding.control.verdict == REFUTED or finding.verdict == OUTSIDE)
+            for finding in self.findings
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON."""
+        return {
+            "claims": [finding.to_dict() for finding in self.findings],
+            "budget": self.budget,
+            "seed": self.seed,
+            "error_rate": self.error_rate,
+            "seconds": self.seconds,
+            **self.provenance,
+        }
+
+    def __repr__(self) -> str:
+        lines = [f"CheckReport({len(self.findings)} claims, {self.budget}, seed {self.seed})"]
+        for finding in self.findings:
+            effect = finding.judgement
+            lines.append(
+                f"  {finding.claim.id:4} {finding.verdict:12} effect {effect.effect:.3g} "
+                f"[{effect.low:.3g}, {effect.high:.3g}], tolerance {finding.claim.tolerance:g}"
+            )
+        return "\n".join(lines)
+
+
+def check(
+    claims: Iterable[str] | None = None,
+    *,
+    budget: str = "quick",
+    seed: int = 0,
+    parameters: Mapping[str, Any] | None = None,
+    threads: int | None = None,
+    progress: Callable[[str], None] = lambda claim: None,
+    notify_compile: Callable[[str], None] = lambda optimizer: None,
+) -> CheckReport:
+    """Test claims of the papers against simulations.
+
+    Parameters
+    ----------
+    claims
+        Ids ("A1a") or their beginnings ("A1", "C"); all claims where None.
+    budget
+        "quick" or "full": more parameter sets and larger ensembles.
+    seed
+        Key of the random numbers.
+    parameters
+        Values that replace those of every parameter set of the claims.
+    threads
+        As in `simulate`.
+    progress, notify_compile
+        Told the id of each claim before its turn, and optimizers whose kernels must be compiled.
+
+    Returns
+    -------
+    A report whose verdicts are wrong about any true claim with probability `ERROR_RATE` at most, over
+    all claims on record together.
+
+    Raises
+    ------
+    InvalidParameter
+        For unknown claims or budgets, or a parameter that a claim does not have.
+    """
+    from regdyn.dynamics.result import provenance
+
+    begin = time.perf_counter()
+    check_choice("budget", budget, BUDGETS)
+    chosen = select(claims)
+    planned = [(claim, planned_cases(claim, budget, parameters or {})) for claim in chosen]
+    lab = Laboratory(seed, BUDGETS[budget], threads, notify_compile)
+    findings = []
+    for claim, cases in planned:
+        progress(claim.id)
+        findings.append(check_claim(claim, lab, cases))
+    return CheckReport(
+        findings, budget, lab.seed, ERROR_RATE, time.perf_counter() - begin, provenance()
+    )
+
+
+def select(claims: Iterable[str] | None) -> list[Claim]:
+    """The claims with these ids or beginnings of ids, each once, in the order of the registry."""
+    if claims is None:
+        return list(CLAIMS.values())
+    wanted: set[str] = set()
+    for text in claims:
+        found = (
+            [text] if text in CLAIMS else [name for name in CLAIMS if text and name.startswith(text)]
+        )
+        wanted.update(found or [check_choice("claim", text, CLAIMS)])
+    return [claim for name, claim in CLAIMS.items() if name in wanted]
+
+
+def planned_cases(claim: Claim, budget: str, parameters: Mapping[str, Any]) -> list[Parameters]:
+    """The parameter sets of a budget, with `parameters` in place of their own."""
+    cases = [*claim.cases, *(claim.more_cases if budget == "full" else ())]
+    replaced: dict[str, Any] = {}
+    for name, value in parameters.items():
+        if name not in claim.domain:
+            known = ", ".join(claim.domain)
+            raise InvalidParameter("set", f"a parameter of {claim.id} ({known})", name)
+        replaced[name] = _parse(name, value, claim.domain[name])
+    unique = {repr(sorted(case.items())): case for case in ({**c, **replaced} for c in cases)}
+    return list(unique.values())
+
+
+def _parse(name: str, value: Any, allowed: Range | tuple[Any, ...]) -> Any:
+    """`value`, perhaps a text, in the type of what is allowed."""
+    if isinstance(allowed, Range):
+        number = check_number(name, value, "(-inf, inf)")
+        return int(number) if number == int(number) and allowed.integer else number
+    for choice in allowed:
+        if value == choice or str(value) == str(choice):
+            return choice
+    return value
+
+
+def violations(claim: Claim, case: Parameters) -> list[str]:
+    """What the parameter set lacks for the claim to say anything about it."""
+    outside = [
+        f"{name} must be {allowed}, got {case[name]}"
+        if isinstance(allowed, Range)
+        else f"{name} must be one of {', '.join(map(str, allowed))}, got {case[name]}"
+        for name, allowed in claim.domain.items()
+        if name in case and case[name] not in allowed
+    ]
+    if outside:
+        return outside
+    shown = ", ".join(f"{name} = {value}" for name, value in case.items())
+    return [f"{a.text}, got {shown}" for a in claim.assumptions if not a.holds(case)]
 
 
 def check_claim(
     claim: Claim,
     lab: Laboratory,
-    cases: Sequence[Mapping[str, Any]] | None = None,
-    error_rate: float = ERROR_RATE,
+    cases: Sequence[Parameters] | None = None,
+    error_rate: float = ERROR_RATE / len(CLAIMS),
 ) -> Finding:
     """Run the experiment of one claim on all cases, the quick budget's where None, and judge it.
 
-    `error_rate` is the probability that the claim is refuted though it holds. It is shared out evenly
-    over the points of all cases (Bonferroni), whose intervals hold together.
+    `error_rate` is the probability that the claim is refuted though it holds, by default an even share
+    of `ERROR_RATE`. It is shared out over the points of all cases (Bonferroni), whose intervals hold
+    together.
     """
     begin = time.perf_counter()
     cases = claim.cases if cases is None else cases
-    violated = [
-        f"{assumption.text} ({', '.join(f'{k} = {v}' for k, v in case.items())})"
-        for case in cases
-        for assumption in claim.assumptions
-        if not assumption.holds(case)
-    ]
+    violated = [text for case in cases for text in violations(claim, case)]
     if violated:
         nothing = Judgement(OUTSIDE, np.nan, np.nan, np.nan, -1)
-        return Finding(
-            claim, nothing, nothing, cases, (), violated, 0, lab.seed, time.perf_counter() - begin
-        )
+        seconds = time.perf_counter() - begin
+        return Finding(claim, nothing, nothing, cases, (), error_rate, violated, 0, lab.seed, seconds)
     comparisons = [claim.experiment(lab, **case) for case in cases]
     points = sum(len(comparison.measured.value) for comparison in comparisons)
     alpha = error_rate / points
@@ -262,6 +473,6 @@ def check_claim(
     edges = np.cumsum([len(comparison.measured.value) for comparison in comparisons])
     decided = comparisons[int(np.searchsorted(edges, judgement.point, side="right"))]
     return Finding(
-        claim, judgement, control, cases, comparisons, (), decided.measured.n, lab.seed,
+        claim, judgement, control, cases, comparisons, alpha, (), decided.measured.n, lab.seed,
         time.perf_counter() - begin,
     )  # fmt: skip

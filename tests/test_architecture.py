@@ -31,7 +31,7 @@ ALLOWED: dict[str, set[str]] = {
         "theorems",
         "__init__",
     },
-    "__init__": {"dynamics", "optimizers"},
+    "__init__": {"check", "dynamics", "optimizers", "theorems"},
     "__main__": {"cli"},
 }
 COMMON = {"errors", "parameters"}

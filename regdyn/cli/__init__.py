@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from regdyn import __version__
+from regdyn.cli.check import check
 from regdyn.cli.simulate import simulate
 from regdyn.errors import InvalidParameter, OutsideDomain
 
@@ -30,6 +31,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command("simulate")(simulate)
+app.command("check")(check)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

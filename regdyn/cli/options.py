@@ -16,6 +16,8 @@ from regdyn.optimizers import OPTIMIZERS, REGULARIZATIONS, Optimizer, make_optim
 from regdyn.parameters import check_choice, check_number
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from regdyn.dynamics.noise import Stds
 
 
@@ -199,3 +201,11 @@ def make_decays(options: dict[str, Any]) -> tuple[list[Optimizer], list[str], li
         check_choice("regularization", name, REGULARIZATIONS)
     lams = [check_number("lam", text, "[0, inf)") for text in split("lam", options["lam"])]
     return make_rules(names, options), regularizations, lams
+
+
+def plain_console() -> Console:
+    """A console on the standard output; piped, it has no width of its own and 80 columns cut tables."""
+    from rich.console import Console
+
+    on_terminal = sys.stdout is not None and sys.stdout.isatty()
+    return Console(width=None if on_terminal else 120)

@@ -14,6 +14,7 @@ from regdyn.cli.options import (
     make_decays,
     make_stds,
     option,
+    plain_console,
     progress_bar,
     std_options,
     weight_options,
@@ -183,11 +184,7 @@ def _run(configs: list[Any], threads: str | None, quiet: bool) -> list[ScalarRes
 
 
 def _print_tables(results: list[ScalarResult]) -> None:
-    from rich.console import Console
-
-    # Piped output has no width of its own; 80 columns would cut the tables.
-    on_terminal = sys.stdout is not None and sys.stdout.isatty()
-    console = Console(width=None if on_terminal else 120)
+    console = plain_console()
     if len(results) == 1:
         _print_decay(console, results[0])
     else:

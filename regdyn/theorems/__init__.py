@@ -2,8 +2,27 @@
 
 from __future__ import annotations
 
+from regdyn.theorems import (
+    expected_activation,
+    momentum_sgd,
+    stationary,
+)
 from regdyn.theorems.base import Claim
 
-_SUBJECTS: tuple[tuple[Claim, ...], ...] = ()
+_SUBJECTS = (
+    momentum_sgd,
+    stationary,
+    expected_activation,
+)
 
-CLAIMS: dict[str, Claim] = {claim.id: claim for subject in _SUBJECTS for claim in subject}
+
+def _order(claim: Claim) -> tuple[str, int, str]:
+    letters = claim.id[1:].lstrip("0123456789")
+    return claim.id[0], int(claim.id[1 : len(claim.id) - len(letters)]), letters
+
+
+CLAIMS: dict[str, Claim] = {
+    claim.id: claim
+    for claim in sorted((c for subject in _SUBJECTS for c in subject.CLAIMS), key=_order)
+}
+"""Every claim by its id: A1a, A1b, A2, …"""

@@ -1,0 +1,210 @@
+"""The report of `regdyn check` as one HTML file that needs nothing else."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+from collections.abc import Iterable
+from html import escape
+from importlib import resources
+from itertools import count
+from typing import Any
+
+from regdyn.check import CheckReport, Finding
+from regdyn.files import written_whole
+from regdyn.theorems.base import Claim, Range
+
+_STYLE = """
+:root { --ink: #1b1f24; --soft: #57606a; --line: #d0d7de; --paper: #ffffff; --shade: #f6f8fa;
+  --holds: #00694a; --refuted: #a83e00; --other: #5a4a00; }
+body { margin: 0 auto; max-width: 62rem; padding: 2rem 1.25rem 4rem; background: var(--paper);
+  color: var(--ink); font: 16px/1.55 system-ui, sans-serif; }
+h1 { font-size: 1.7rem; margin: 0 0 .4rem; } h2 { font-size: 1.25rem; margin: 3rem 0 .3rem; }
+p { margin: .5rem 0; } .soft { color: var(--soft); }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; width: 100%; font-size: .9rem; font-variant-numeric: tabular-nums; }
+th, td { border-bottom: 1px solid var(--line); padding: .3rem .55rem; text-align: left;
+  vertical-align: top; }
+th { background: var(--shade); } td.number, th.number { text-align: right; white-space: nowrap; }
+.verdict { font-weight: 650; white-space: nowrap; }
+.holds { color: var(--holds); } .refuted { color: var(--refuted); } .other { color: var(--other); }
+a { color: inherit; text-decoration-color: var(--line); text-underline-offset: .15em; }
+section { border-top: 2px solid var(--line); margin-top: 2.5rem; }
+figure { margin: .8rem 0; } svg, img { max-width: 100%; height: auto; }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: .25rem 1rem; margin: .8rem 0; }
+dt { color: var(--soft); } dd { margin: 0; }
+pre { background: var(--shade); padding: .7rem .9rem; overflow-x: auto; font-size: .82rem;
+  line-height: 1.4; }
+@media (max-width: 40rem) { dl { grid-template-columns: 1fr; gap: 0; } dd { margin-bottom: .5rem; } }
+"""
+
+
+_FIGURES = count()
+
+
+def save_html(report: CheckReport, path: str | os.PathLike[str], *, force: bool = False) -> None:
+    """Write `html(report)` to a file, whole or not at all.
+
+    Raises
+    ------
+    InvalidParameter
+        For an existing file without `force`, or a place that cannot be written.
+    """
+    text = html(report)
+    with written_whole("html", path, force) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def html(report: CheckReport) -> str:
+    """The report as HTML: a table of all claims, then a section for each with its picture."""
+    sections = "\n".join(_section(finding) for finding in report.findings)
+    counts: dict[str, int] = {}
+    for finding in report.findings:
+        counts[finding.verdict] = counts.get(finding.verdict, 0) + 1
+    summary = ", ".join(f"{number} {verdict}" for verdict, number in counts.items())
+    about = (
+        f"{len(report.findings)} claims: {summary}. Budget {report.budget}, seed {report.seed}, "
+        f"{report.seconds:.0f} s, regdyn {report.provenance['regdyn_version']}, "
+        f"{report.provenance['machine']}."
+    )
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>regdyn check</title>
+<style>{_STYLE}</style>
+</head>
+<body>
+<h1>What the papers claim, tested</h1>
+<p>{escape(about)}</p>
+<p class="soft">An effect is (measured − claimed) / scale, shown at the point that decides, with its
+confidence interval. A claim holds if all intervals lie within the tolerance, and is refuted if one lies
+outside. The intervals of all claims on record hold together with probability
+{1 - report.error_rate:.0%}. A negative control is a deliberately wrong variant of the claim that the
+same measurements must refute.</p>
+<div class="scroll">{_overview(report.findings)}</div>
+{sections}
+</body>
+</html>
+"""
+
+
+def _overview(findings: Iterable[Finding]) -> str:
+    heads = ("claim", "paper", "verdict", "on record")
+    numbers = ("effect", "interval", "tolerance", "n", "seconds")
+    head = "".join(f"<th>{text}</th>" for text in heads)
+    head += "".join(f'<th class="number">{text}</th>' for text in numbers) + "<th>control</th>"
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(map(_row, findings))}</tbody></table>"
+
+
+def _row(finding: Finding) -> str:
+    claim, judgement = finding.claim, finding.judgement
+    numbers = (
+        f"{judgement.effect:.3g}", f"{judgement.low:.2g} … {judgement.high:.2g}",
+        f"{claim.tolerance:g}", f"{finding.n:,}", f"{finding.seconds:.2f}",
+    )  # fmt: skip
+    cells = [
+        f'<td><a href="#{claim.id}">{claim.id}</a></td>',
+        f"<td>{escape(claim.paper)}</td>",
+        f"<td>{_verdict(finding.verdict)}</td>",
+        f"<td>{escape(claim.recorded)}</td>",
+        *(f'<td class="number">{text}</td>' for text in numbers),
+        f"<td>{escape(finding.control.verdict)}</td>",
+    ]
+    return f"<tr>{''.join(cells)}</tr>"
+
+
+def _verdict(verdict: str) -> str:
+    kind = verdict if verdict in ("holds", "refuted") else "other"
+    return f'<span class="verdict {kind}">{escape(verdict)}</span>'
+
+
+def _section(finding: Finding) -> str:
+    claim, judgement = finding.claim, finding.judgement
+    facts: list[tuple[str, str]] = [
+        ("formula", f"{claim.status}; {claim.paper}"),
+        ("in print", claim.printed),
+        ("what holds", claim.finding),
+    ]
+    if claim.counterexample:
+        facts.append(("counterexample", claim.counterexample))
+    facts += [
+        ("made for", domain_text(claim)),
+        ("negative control", f"{claim.control}: {finding.control.verdict}"),
+    ]
+    if finding.violated:
+        facts.append(("outside", "; ".join(finding.violated)))
+    else:
+        facts.append((
+            "measured",
+            f"effect {judgement.effect:.3g}, interval {judgement.low:.3g} to {judgement.high:.3g}, "
+            f"tolerance {claim.tolerance:g}, n {finding.n:,}, {len(finding.cases)} parameter sets",
+        ))  # fmt: skip
+    rows = "".join(f"<dt>{name}</dt><dd>{escape(text)}</dd>" for name, text in facts)
+    return f"""<section id="{claim.id}">
+<h2>{claim.id} {_verdict(finding.verdict)}</h2>
+<p>{escape(claim.statement)}</p>
+<figure>{_equation(claim.equation)}</figure>
+{_picture(finding)}
+<dl>{rows}</dl>
+<details><summary>Derivation: theory/{escape(claim.derivation)}.py</summary>
+<pre>{escape(derivation(claim.derivation))}</pre></details>
+</section>"""
+
+
+def domain_text(claim: Claim) -> str:
+    """Parameters and assumptions for which the claim is made, as a sentence."""
+    parts = [
+        f"{name} {allowed}"
+        if isinstance(allowed, Range)
+        else f"{name} of {', '.join(map(str, allowed))}"
+        for name, allowed in claim.domain.items()
+    ]
+    return "; ".join(parts + [assumption.text for assumption in claim.assumptions])
+
+
+def _listed(choices: Iterable[Any]) -> str:
+    return ", ".join(map(str, choices))
+
+
+def derivation(name: str) -> str:
+    """What the derivation called `name` printed when it was recorded."""
+    text = resources.files("regdyn.theorems").joinpath("derivations.json").read_text("utf-8")
+    recorded: dict[str, Any] = json.loads(text)
+    return str(recorded["derivations"][name])
+
+
+def _picture(finding: Finding) -> str:
+    if not finding.comparisons:
+        return ""
+    from regdyn.plots import plot_comparisons
+
+    figure = plot_comparisons(
+        finding.comparisons, finding.cases, relation=finding.claim.relation, alpha=finding.alpha
+    )
+    return f"<figure>{_svg(figure)}</figure>"
+
+
+def _equation(latex: str) -> str:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, 0.7))
+    figure.text(0.0, 0.5, f"${latex}$", fontsize=13, va="center")
+    return _svg(figure, bbox_inches="tight", pad_inches=0.02, transparent=True)
+
+
+def _svg(figure: Any, **options: Any) -> str:
+    """The figure as an SVG element whose names do not clash with those of others in the page."""
+    from regdyn.plots import style
+
+    buffer = io.StringIO()
+    with style():
+        figure.savefig(buffer, format="svg", metadata={"Date": None}, **options)
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    prefix = f"f{next(_FIGURES)}-"
+    text = re.sub(r'\bid="([^"]+)"', rf'id="{prefix}\1"', text)
+    return re.sub(r'(xlink:href="#|url\(#)', rf"\1{prefix}", text)
