@@ -16,8 +16,8 @@ _HOME = {
     "sample_noise": "regdyn.dynamics.scalar",
     "ScalarConfig": "regdyn.dynamics.scalar",
     "ScalarResult": "regdyn.dynamics.result",
-    "check": "regdyn.check",
-    "CheckReport": "regdyn.check",
+    "check": "regdyn.verdicts",
+    "CheckReport": "regdyn.verdicts",
     "CLAIMS": "regdyn.theorems",
     "combined_dataset": "regdyn.dynamics.result",
     "save_results": "regdyn.dynamics.result",
@@ -50,7 +50,7 @@ _HOME = {
 __all__ = ["__version__", *sorted(_HOME)]
 
 if TYPE_CHECKING:
-    from regdyn.check import CheckReport, check
+    from regdyn.verdicts import CheckReport, check
     from regdyn.dynamics.neuron import NeuronConfig, simulate_neuron
     from regdyn.dynamics.neuron_result import NeuronResult
     from regdyn.dynamics.noise import (

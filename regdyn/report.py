@@ -12,7 +12,7 @@ from importlib import resources
 from itertools import count
 from typing import Any
 
-from regdyn.check import CheckReport, Finding
+from regdyn.verdicts import CheckReport, Finding
 from regdyn.files import written_whole
 from regdyn.theorems.base import Claim, Range
 

@@ -19,19 +19,19 @@ ALLOWED: dict[str, set[str]] = {
     "theorems": set(),
     "dynamics": {"optimizers", "files", "plots"},
     "plots": {"dynamics", "files", "optimizers", "theorems"},
-    "check": {"dynamics", "optimizers", "theorems"},
+    "verdicts": {"dynamics", "optimizers", "theorems"},
     "cli": {
-        "check",
+        "verdicts",
         "dynamics",
         "files",
         "optimizers",
         "plots",
-        "predict",
+        "prediction",
         "report",
         "theorems",
         "__init__",
     },
-    "__init__": {"check", "dynamics", "optimizers", "theorems"},
+    "__init__": {"verdicts", "dynamics", "optimizers", "theorems"},
     "__main__": {"cli"},
 }
 COMMON = {"errors", "parameters"}

@@ -15,7 +15,7 @@ from regdyn.cli.options import Say, command, option, plain_console
 from regdyn.errors import InvalidParameter
 
 if TYPE_CHECKING:
-    from regdyn.check import CheckReport, Finding
+    from regdyn.verdicts import CheckReport, Finding
 
 
 def _options() -> list[inspect.Parameter]:
@@ -64,7 +64,7 @@ def check(**options: Any) -> int:
         check_target("html", get("html"), get("force"))
     parameters = _parameters(get("set") or [])
     with _progress(get("quiet")) as (begun, say):
-        from regdyn.check import check as run
+        from regdyn.verdicts import check as run
 
         report = run(
             get("claims") or None,
