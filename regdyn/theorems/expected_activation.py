@@ -191,7 +191,7 @@ def _units(lab: Lab, n: int, gamma: float, beta: float) -> Array:
 
 
 def _mean_experiment(lab: Lab, *, gamma: float, beta: float) -> Comparison:
-    active = np.maximum(_units(lab, 2**20, gamma, beta), 0.0).mean(axis=0)
+    active = np.maximum(_units(lab, 2**21, gamma, beta), 0.0).mean(axis=0)
     return Comparison(
         measured=estimates.mean(active),
         predicted=mean(gamma=gamma, beta=beta),
@@ -203,7 +203,7 @@ def _mean_experiment(lab: Lab, *, gamma: float, beta: float) -> Comparison:
 
 
 def _truncated_experiment(lab: Lab, *, gamma: float, beta: float) -> Comparison:
-    active = np.maximum(_units(lab, 2**20, gamma, beta), 0.0).mean(axis=0)
+    active = np.maximum(_units(lab, 2**18, gamma, beta), 0.0).mean(axis=0)
     form = truncated_normal_form(gamma=gamma, beta=beta)
     return Comparison(
         measured=estimates.mean(active),
@@ -231,7 +231,7 @@ def _second_moment_experiment(lab: Lab, *, gamma: float, beta: float) -> Compari
 
 
 def _leaky_experiment(lab: Lab, *, gamma: float, beta: float, slope: float) -> Comparison:
-    units = _units(lab, 2**20, gamma, beta)
+    units = _units(lab, 2**21, gamma, beta)
     active = np.where(units > 0, units, slope * units)
     unit: dict[str, ArrayLike] = {"gamma": gamma, "beta": beta}
     spread = leaky_second_moment(**unit, slope=slope)
