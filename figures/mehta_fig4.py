@@ -6,7 +6,7 @@ which the noise keeps the weight can be read for every strength. Gradients, lear
 the paper's and regdyn's defaults: N(0, (1e-3)^2) for 100 steps, then N(0, (1e-5)^2).
 """
 
-from _run import draw
+from _run import draw_decays
 
 PANELS = {
     "SGD + L2": ("sgd", "l2"),
@@ -17,7 +17,9 @@ PANELS = {
 
 
 def main() -> None:
-    draw(__file__, __doc__, "mehta2019, figure 4, as ensembles", PANELS, columns=2, row_height=2.2)
+    draw_decays(
+        __file__, __doc__, "mehta2019, figure 4, as ensembles", PANELS, columns=2, row_height=2.2
+    )
 
 
 if __name__ == "__main__":

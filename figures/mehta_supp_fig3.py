@@ -4,7 +4,7 @@ As `mehta_fig4.py`, with one row per optimizer and one column per placement of t
 decay (1 - lr * lambda), and the paper's weight decay (1 - lambda).
 """
 
-from _run import draw
+from _run import draw_decays
 
 from regdyn import OPTIMIZERS
 
@@ -23,7 +23,7 @@ PANELS = {
 
 def main() -> None:
     title = "mehta2019, supplement, figure 3, as ensembles and with decoupled decay"
-    draw(__file__, __doc__, title, PANELS, columns=3, row_height=1.15)
+    draw_decays(__file__, __doc__, title, PANELS, columns=3, row_height=1.15)
 
 
 if __name__ == "__main__":
