@@ -245,7 +245,8 @@ def _rates(
 ) -> Comparison:
     n = lab.size(2048)
     law: dict[str, Any] = {"lr": strength, "lam": 1.0, "beta1": beta1, "beta2": beta2}
-    start = int(np.ceil(3 / (1 - beta2) + 3 / (1 - beta1)))
+    # Settled moments, but not so late that the mean is lost in what the pairs' difference scatters.
+    start = int(np.ceil(min(3 / (1 - beta2) + 3 / (1 - beta1), 3 / strength)))
     rates, rate_errors, predicted, swapped = [], [], [], []
     for placement in ("l2", "decoupled"):
         for sigma in (1.0, factor):
