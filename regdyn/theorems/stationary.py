@@ -75,7 +75,7 @@ def adam_l2_std(
     std = np.where(noisy, sigma, 1.0)
     largest = 2 * (1 + beta1) / (1 - beta1)
     with np.errstate(over="ignore"):
-        strength, floor, floor_root = lr * lam / std, eps / std, eps_root / std**2
+        strength, floor, floor_root = lr * lam / std, eps / std, eps_root / std / std
     require(
         ~noisy | (np.isfinite(floor_root) & np.isfinite(floor) & (strength < 1e150) & (strength > 0)),
         "lr * lam / sigma and eps / sigma inside the range of floating point",
@@ -97,6 +97,7 @@ def _share_of_theta(strength: Array, largest: Array, floor: Array, floor_root: A
     low = np.minimum(0.0, target - np.log(root))
     high = np.maximum(0.0, np.log(8 / largest) + 2 * target)
     x = 0.5 * (low + high)
+    settled = np.zeros(x.shape, dtype=bool)
     for _ in range(200):
         p = np.exp(x)
         s = np.sqrt(1 + floor_root + largest * p / 2)
@@ -105,9 +106,11 @@ def _share_of_theta(strength: Array, largest: Array, floor: Array, floor_root: A
         low, high = np.where(value < 0, x, low), np.where(value < 0, high, x)
         step = x - value / slope
         new = np.where((step > low) & (step < high), step, 0.5 * (low + high))
-        done = np.abs(new - x) <= 4e-16 * np.maximum(np.abs(x), 1.0)
+        new = np.where(settled, x, new)
+        # What has settled stays, so that a number does not depend on its neighbours in the array.
+        settled |= np.abs(new - x) <= 4e-16 * np.maximum(np.abs(x), 1.0)
         x = new
-        if np.all(done):
+        if np.all(settled):
             break
     return np.asarray(np.exp(x))
 
