@@ -24,6 +24,7 @@ from regdyn.theorems.stationary import (
     adamw_std,
     drift_factor,
     equilibrium_ratio,
+    largest_second_moment,
     sgd_std,
     share_below,
     stationary_std,
@@ -280,6 +281,26 @@ def test_adamax_factors_fall_with_the_memory_and_with_eps(beta2: float) -> None:
 def test_adamax_with_a_tiny_eps_is_that_without() -> None:
     law = {"lr": 1e-3, "sigma": 1e-5, "beta1": 0.9, "beta2": 0.999, "l2": 1e-3}
     assert adamax_std(eps=1e-14, **law) == pytest.approx(adamax_std(**law), rel=1e-6)
+
+
+@pytest.mark.parametrize(("beta2", "tolerance"), [(0.9, 0.04), (0.99, 0.01)])
+def test_the_largest_second_moment_against_simulation(beta2: float, tolerance: float) -> None:
+    rng = np.random.default_rng(0)
+    v, largest = np.ones(2000), np.zeros(2000)
+    for _ in range(2000):
+        v = beta2 * v + (1 - beta2) * rng.standard_normal(2000) ** 2
+        np.maximum(largest, v, out=largest)
+    predicted = largest_second_moment(steps=2000, beta2=beta2, sigma=[1.0, 2.0])
+    assert np.median(largest) == pytest.approx(predicted[0], rel=tolerance)
+    assert predicted[1] == 4 * predicted[0]
+    assert predicted[0] < largest_second_moment(steps=4000, beta2=beta2)
+    with pytest.raises(OutsideDomain, match="steps \\(1 - beta2\\) >= 10"):
+        largest_second_moment(steps=9, beta2=beta2)
+
+
+def test_adamax_whose_memory_is_too_short() -> None:
+    with pytest.raises(OutsideDomain, match="for AdaMax"):
+        adamax_std(lr=1.0, sigma=1.0, beta1=0.9, beta2=0.94, l2=0.1)
 
 
 def test_adadelta_is_plain_for_small_gradients_only() -> None:
