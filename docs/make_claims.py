@@ -78,7 +78,7 @@ def _page(claim: Claim, result: dict[str, Any]) -> str:
 
 {claim.statement}
 
-$$ {claim.equation} $$
+{claim.equation}
 
 Source: {claim.paper}. The formula is {claim.status}. It is tested as {kind}.
 

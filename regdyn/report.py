@@ -192,7 +192,7 @@ def _equation(latex: str) -> str:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6.4, 0.7))
-    figure.text(0.0, 0.5, f"${latex}$", fontsize=13, va="center")
+    figure.text(0.0, 0.5, latex, fontsize=13, va="center")
     return _svg(figure, bbox_inches="tight", pad_inches=0.02, transparent=True)
 
 

@@ -36,9 +36,6 @@ BUDGETS = {"quick": 1.0, "full": 4.0}
 
 HOLDS, REFUTED, INCONCLUSIVE, OUTSIDE = "holds", "refuted", "inconclusive", "outside assumptions"
 
-# What an effect may differ from 0 by rounding alone, in claims that are compared without tolerance.
-_ROUNDING = 1e-9
-
 
 class Laboratory:
     """A `regdyn.theorems.base.Lab` on the simulator.
@@ -201,7 +198,6 @@ def judge(effect: Array, low: Array, high: Array, relation: Relation, tolerance:
     outside, holds if those of all points lie wholly inside, and is inconclusive otherwise. The point
     farthest outside is reported, or the one that comes closest to it.
     """
-    tolerance = max(tolerance, _ROUNDING)
     low, high = np.where(np.isnan(low), -np.inf, low), np.where(np.isnan(high), np.inf, high)
     if relation is Relation.EQUAL:
         surely, possibly = np.maximum(low, -high), np.maximum(-low, high)

@@ -164,8 +164,8 @@ def test_a_claim_is_complete(claim: str) -> None:
 @pytest.mark.parametrize("claim", CLAIMS)
 def test_the_formula_can_be_drawn(claim: str) -> None:
     equation = CLAIMS[claim].equation
-    assert "$" not in equation
-    MathTextParser("path").parse(f"${equation}$")
+    assert equation.count("$") in (2, 4)
+    MathTextParser("path").parse(equation)
 
 
 def test_every_derivation_is_recorded() -> None:

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 from regdyn.theorems import (
+    activation_drift,
+    adam_steps,
+    adamw_limit,
     expected_activation,
     momentum_sgd,
+    scaling,
     stationary,
+    unit_decay,
 )
 from regdyn.theorems.base import Claim
 
 _SUBJECTS = (
     momentum_sgd,
+    adam_steps,
     stationary,
+    scaling,
+    adamw_limit,
+    activation_drift,
+    unit_decay,
     expected_activation,
 )
 

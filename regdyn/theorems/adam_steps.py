@@ -354,7 +354,7 @@ CLAIMS = (
             beta1=Range(0.0, 0.95), beta2=Range(0.3, 0.9999), steps=Range(8, 600, integer=True)
         ),
         relation=Relation.AT_MOST,
-        tolerance=0.0,
+        tolerance=1e-9,
         recorded="refuted",
     ),
     Claim(
@@ -389,7 +389,7 @@ CLAIMS = (
             beta1=Range(0.0, 0.95), beta2=Range(0.3, 0.9999), steps=Range(8, 600, integer=True)
         ),
         relation=Relation.AT_MOST,
-        tolerance=0.0,
+        tolerance=1e-9,
         recorded="holds",
     ),
     Claim(
@@ -427,7 +427,7 @@ CLAIMS = (
         ),
         assumptions=(Assumption("beta1 <= beta2", lambda beta1, beta2, **_: beta1 <= beta2),),
         relation=Relation.AT_LEAST,
-        tolerance=0.0,
+        tolerance=1e-9,
         recorded="holds",
     ),
 )

@@ -134,7 +134,7 @@ class Claim:
     counterexample
         The smallest one where the claim fails, else "".
     equation
-        The closed form in LaTeX.
+        The closed form in LaTeX between dollar signs, in what matplotlib's mathtext knows.
     derivation
         File in theory/ that derives it, without suffix.
     experiment
