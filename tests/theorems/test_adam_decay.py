@@ -151,18 +151,22 @@ def test_the_law_solves_its_equations(beta2: float, theta0: float, scale0: float
 @given(states, st.floats(1e-3, 30))
 def test_time_and_decay_are_inverse(state: dict[str, float], e_folds: float) -> None:
     t = decay_time(state["theta0"] * np.exp(-e_folds), **state)
-    assert t > 0
-    assert log_decay(t, **state) == pytest.approx(-e_folds, abs=1e-7)
+    assume(t >= 1)
+    # What t is rounded by, in which a weight without V may fall a lot.
+    rounding = (1e-14 / -np.log(state["beta2"]) + 1e-14 * t) * relative_step(t, **state)
+    assert log_decay(t, **state) == pytest.approx(-e_folds, abs=1e-9 + float(rounding))
 
 
 @given(states)
 def test_the_weight_falls_faster_and_faster(state: dict[str, float]) -> None:
     end = float(decay_time(state["theta0"] * 1e-20, **state))
-    path = log_decay(np.linspace(0, end, 200), **state)
+    assume(end >= 2)
+    t = np.concatenate([[0.0], np.linspace(1, end, 200)])
+    path = log_decay(t, **state)
     assert path[0] == 0
     assert np.all(np.isfinite(path))
     assert np.all(np.diff(path) < 0)
-    assert np.all(relative_step(np.linspace(0, end, 9)[1:], **state) > 0)
+    assert np.all(relative_step(t[1:], **state) > 0)
 
 
 @given(states, st.floats(0.01, 100))
@@ -252,5 +256,7 @@ def test_times_outside_the_domain_of_the_law() -> None:
         decay_time(1.5, **state)
     with pytest.raises(OutsideDomain, match="t >= 0"):
         log_decay(-1.0, **state)
+    with pytest.raises(OutsideDomain, match="t >= 1 or scale0 > 0; got t = 0"):
+        relative_step(0.0, **state | dict(scale0=0.0))
     with pytest.raises(OutsideDomain, match="700"):
         log_decay(1e6, **state)
