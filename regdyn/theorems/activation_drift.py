@@ -559,7 +559,10 @@ _PAPER = "zhou2020"
 
 def _small_next_order(r: float, u: float) -> bool:
     """Whether the term in u^4 is below half a percent of that in u^2."""
-    return u**2 * abs(float(next_coefficient(r))) < 0.02 * abs(float(drift_coefficient(r)))
+    return (
+        abs(u) * abs(float(next_coefficient(r))) ** 0.5
+        < (0.02 * abs(float(drift_coefficient(r)))) ** 0.5
+    )
 
 
 def _small_batch_term(r: float, u: float, batch: int) -> bool:

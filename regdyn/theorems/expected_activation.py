@@ -364,7 +364,7 @@ CLAIMS = (
         ),
         domain=_DOMAIN | {"slope": Range(0.0, 1.0)},
         assumptions=(
-            Assumption("gamma != 0", lambda gamma, **_: gamma != 0),
+            Assumption("|gamma| >= 0.001", lambda gamma, **_: abs(gamma) >= 1e-3),
             Assumption(
                 "slope >= 0.1 or beta/|gamma| >= -1.5, so that enough draws count",
                 lambda gamma, beta, slope: slope >= 0.1 or beta >= -1.5 * abs(gamma),

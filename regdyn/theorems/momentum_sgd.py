@@ -352,8 +352,9 @@ def _compare_moments(lab: Lab, lr: float, momentum: float, lam: float, sigma: fl
     theta0 = 10 * float(stationary[0])
     # By then the variance is within 1e-5 of its limit.
     matrix, _ = transition_matrix(**parameters)
-    last = int(np.ceil(np.log(1e5) / (-2 * np.log(np.abs(np.linalg.eigvals(matrix)).max())))) + 4
-    t = np.unique([1, 2, last // 8, last // 3])
+    slowest = max(np.abs(np.linalg.eigvals(matrix)).max(), 0.01)
+    last = int(np.ceil(np.log(1e5) / (-2 * np.log(slowest)))) + 4
+    t = np.unique([1, 2, max(last // 8, 1), last // 3])
     means, covariances = state_moments(last, **parameters, sigma=sigma, theta0=theta0)
     spread = np.sqrt(covariances[:, 0, 0])
     visible = t[np.abs(means[t, 0]) > 3 * spread[t]]

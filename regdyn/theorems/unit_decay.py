@@ -236,10 +236,11 @@ CLAIMS = (
         status=Status.PRINTED,
         printed="Under a constant weight decay beta/gamma keeps its value; both parameters go to 0.",
         finding=(
-            "Holds, to rounding, where decay multiplies both parameters by the same factor: "
-            "decoupled decay and the weight decay of mehta2019 under every rule, L2 under SGD with "
-            "any momentum. Started at r <= -9 the unit meets no active input, though the gradients "
-            "are on."
+            "Holds, to rounding, where decay multiplies both parameters by the same factor: decoupled "
+            "decay and the weight decay of mehta2019 under every rule, L2 under SGD with momentum mu "
+            "while eta lambda <= (1 - sqrt(mu))^2. Beyond, gamma and beta swing through 0 together: "
+            "beta/gamma stays, but beta/|gamma| changes its sign and the dead unit wakes. Started at "
+            "r <= -9 the unit meets no active input, though the gradients are on."
         ),
         equation=r"$\beta_t/\gamma_t = \beta_0/\gamma_0$",
         derivation="unit_decay",
@@ -262,8 +263,20 @@ CLAIMS = (
         },
         assumptions=(
             Assumption(
+                "L2 under SGD: eta lambda <= (1 - sqrt(momentum))^2 = 0.0026, no oscillation",
+                lambda regularization, lr, lam, **_: (
+                    regularization != "l2" or lr * lam <= (1 - np.sqrt(0.9)) ** 2
+                ),
+            ),
+            Assumption(
                 "L2 only under SGD",
                 lambda optimizer, regularization, **_: optimizer == "sgd" or regularization != "l2",
+            ),
+            Assumption(
+                "under L2 lr lambda <= (1 - sqrt 0.9)^2, or momentum makes both swing through 0",
+                lambda regularization, lr, lam, **_: (
+                    regularization != "l2" or lr * lam <= (1 - np.sqrt(0.9)) ** 2
+                ),
             ),
         ),
         tolerance=1e-9,
