@@ -97,6 +97,16 @@ def test_sgd_keeps_the_ratio(momentum: float, regularization: str) -> None:
     assert np.allclose(beta / gamma, -2.0 / 0.3, rtol=1e-12)
 
 
+def test_momentum_beyond_the_critical_decay_wakes_a_dead_unit() -> None:
+    """Complex roots: both parameters change their sign in the same step."""
+    gamma, beta = (
+        np.array(run("sgd", start, 100, "l2", 0.05, lr=0.1, momentum=0.9)) for start in (0.3, -3.0)
+    )
+    assert np.allclose(beta / gamma, -10, rtol=1e-9)
+    ratio = beta / np.abs(gamma)
+    assert ratio[0] < -9 and ratio.max() > 9
+
+
 @pytest.mark.parametrize("eps", [0.0, 1e-8, 1e-3])
 def test_adam_takes_the_first_step_as_told(eps: float) -> None:
     gamma, beta = (run("adam", start, 1, "l2", 0.01, lr=2e-3, eps=eps)[1] for start in (-0.05, -1.0))
