@@ -438,7 +438,7 @@ def _for_both(value: ArrayLike, part: slice) -> Array:
 
 
 def _theorem_experiment(lab: Lab, *, r: float, gamma: float, lr: float, c: float) -> Comparison:
-    n = lab.size(_trajectories(relative_spread(r), 0.008))
+    n = lab.size(_trajectories(relative_spread(r), 0.006))
     beta = r * abs(gamma)
     predicted = one_step_change(gamma=gamma, beta=beta, lr=lr, c=c)
     return Comparison(
@@ -452,7 +452,7 @@ def _theorem_experiment(lab: Lab, *, r: float, gamma: float, lr: float, c: float
 
 
 def _batch_experiment(lab: Lab, *, r: float, lr: float, batch: int) -> Comparison:
-    n = lab.size(_trajectories(relative_spread(r, batch), 0.008))
+    n = lab.size(_trajectories(relative_spread(r, batch), 0.006))
     predicted = one_step_change(gamma=1.0, beta=r, lr=lr, c=1.0, batch=batch)
     return Comparison(
         measured=_mean_change(lab, n, gamma=1.0, beta=r, lr=lr, c=1.0, batch=batch),

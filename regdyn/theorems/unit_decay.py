@@ -263,12 +263,6 @@ CLAIMS = (
         },
         assumptions=(
             Assumption(
-                "L2 under SGD: eta lambda <= (1 - sqrt(momentum))^2 = 0.0026, no oscillation",
-                lambda regularization, lr, lam, **_: (
-                    regularization != "l2" or lr * lam <= (1 - np.sqrt(0.9)) ** 2
-                ),
-            ),
-            Assumption(
                 "L2 only under SGD",
                 lambda optimizer, regularization, **_: optimizer == "sgd" or regularization != "l2",
             ),
