@@ -467,19 +467,15 @@ CLAIMS = (
         id="A5a",
         paper="yaguchi2018, theorem III.2",
         statement="From a step tau on with (1 - beta2) w^2 <= V^2 (beta2 - (1 - alpha/sqrt 2)^2) and "
-        "alpha = lr sqrt(1 - beta2^tau)/V < sqrt 2, while w > 0: w[tau+n] <= w[tau] prod_{i<=n} "
-        "(1 - (alpha/sqrt 2) beta2^(-i/2)).",
+        "alpha = lr sqrt(1 - beta2^tau)/V < sqrt 2, while w > 0: w[tau+n] <= w[tau] prod_{i<=n} (1 - "
+        "(alpha/sqrt 2) beta2^(-i/2)).",
         status=Status.RECONSTRUCTED,
         printed="A doubly exponential decay of Adam with L2 alone from some step on; condition and "
-        "bound are "
-        "lost and restored from the appendix.",
-        finding="Holds for every beta1, with bias correction and eps = 0: on falling gradients m is "
-        "at least "
-        "the present one, and V decays at least as fast as sqrt 2 beta2^(n/2). Such a tau comes once "
-        "w is "
-        "about lr / (sqrt 2 (1 - beta2)). The weight decays faster than the bound: at (0.9, 0.99) by "
-        "8e-6 "
-        "instead of 1e-2 until the sign change.",
+        "bound are lost and restored from the appendix.",
+        finding="Holds for every beta1, with bias correction and eps = 0: on falling gradients m is at "
+        "least the present one, and V decays at least as fast as sqrt 2 beta2^(n/2). Such a tau comes "
+        "once w is about lr / (2 (1 - beta2)), or soon after a smaller start. The weight decays faster "
+        "than the bound: at (0.9, 0.99) by 8e-6 instead of 1e-2 until the sign change.",
         equation=r"$w_{\tau+n} \leq w_\tau \prod_{i=1}^n "
         r"\left(1 - \frac{\alpha}{\sqrt{2}} \beta_2^{-i/2}\right)$",
         derivation="adam_decay",
@@ -496,16 +492,14 @@ CLAIMS = (
     Claim(
         id="A5b",
         paper="yaguchi2018, theorem III.2",
-        statement="The bound of A5a ends with a sign change: w changes sign at most "
-        "n* = 2 ln(sqrt 2/alpha) / (-ln beta2) steps, rounded up, after tau.",
+        statement="The bound of A5a ends with a sign change: w changes sign at most n* = 2 ln(sqrt "
+        "2/alpha) / (-ln beta2) steps, rounded up, after tau.",
         status=Status.OURS,
         printed="The paper says that its bound is for the time before the oscillation, without that "
         "time.",
-        finding="Holds. From n* on a factor of the bound is negative, which only a sign change "
-        "allows. It "
-        "comes within a tenth of n* where beta1 = 0, and long before for beta1 = 0.9 (310 of 1018 "
-        "steps at "
-        "(0.9, 0.99)), as momentum carries w across 0.",
+        finding="Holds. From n* on a factor of the bound is negative, which only a sign change allows. "
+        "It comes within a tenth of n* where beta1 = 0, and long before for beta1 = 0.9 (310 of 1018 "
+        "steps at (0.9, 0.99)), as momentum carries w across 0.",
         equation=r"$n^* = \frac{2 \ln(\sqrt{2} / \alpha)}{-\ln \beta_2}$",
         derivation="adam_decay",
         experiment=_compare_window,
@@ -524,20 +518,16 @@ CLAIMS = (
         statement="From tau on Adam needs O(log log 1/eps) steps until |w| <= eps, for every eps: "
         "n(eps) = 2 ln(1 + (1 - sqrt beta2)(sqrt 2/alpha) ln(w[tau]/eps)) / (-ln beta2).",
         status=Status.RECONSTRUCTED,
-        printed="A weight below eps after O(log log 1/eps) steps; the formula is lost and read here "
-        "as what "
-        "the bound of A5a gives, without its window.",
+        printed="A weight below eps after O(log log 1/eps) steps; the formula is lost and read here as "
+        "what the bound of A5a gives, without its window.",
         finding="Refuted. The bound ends with the sign change (A5b); what w has reached before it "
-        "depends "
-        "on the betas: 0.3 lr at (0.9, 0.9), 4e-4 lr at (0.9, 0.99), 5e-14 lr at (0, 0.9). Down to "
-        "there n(eps) "
-        "is a bound. Beyond, w may go on falling while V does, but then oscillates again at about "
-        "lr (1 - beta1)/(2 (1 + beta1)) (A7a): |w| <= eps is reached by chance or never, and never "
-        "for good. "
-        "Neither is n(eps) the time from the start, which is at least (w0 - eps)/lr (A4).",
+        "depends on the betas: 0.3 lr at (0.9, 0.9), 4e-4 lr at (0.9, 0.99), 5e-14 lr at (0, 0.9). "
+        "Down to there n(eps) is a bound. Beyond, w may go on falling while V does, but then "
+        "oscillates again at about lr (1 - beta1)/(2 (1 + beta1)) (A7a): |w| <= eps is reached by "
+        "chance or never, and never for good. Neither is n(eps) the time from the start, which is at "
+        "least (w0 - eps)/lr (A4).",
         counterexample="beta1 = beta2 = 0.9, w0 = 1000 lr: w changes sign 2 steps after tau. |w| <= "
-        "0.1 lr takes "
-        "56 steps instead of 22, |w| <= 1e-8 lr more than 20,000 instead of 55.",
+        "0.1 lr takes 56 steps instead of 22, |w| <= 1e-8 lr more than 20,000 instead of 55.",
         equation=r"$n(\epsilon) = \frac{2}{-\ln \beta_2} \ln\left(1 + (1 - \sqrt{\beta_2}) "
         r"\frac{\sqrt{2}}{\alpha} \ln \frac{w_\tau}{\epsilon}\right)$",
         derivation="adam_decay",
@@ -563,15 +553,13 @@ CLAIMS = (
         id="A6",
         paper="derived here",
         statement="Before the oscillation Adam with L2 alone follows K0(x_t) - kappa I0(x_t) = "
-        "(K0(x_0) - kappa I0(x_0)) e^(delta t), x = delta w/lr, delta = -ln(beta2)/2, "
-        "kappa = (K0 - rho K1)/(I0 + rho I1) at x_0, rho = w0/V0.",
+        "(K0(x_0) - kappa I0(x_0)) e^(delta t), x = delta w/lr, delta = -ln(beta2)/2, kappa = (K0 - "
+        "rho K1)/(I0 + rho I1) at x_0, rho = w0/V0.",
         status=Status.OURS,
         printed="Not in the papers.",
-        finding="An approximation, in ln w within 5 percent while lr/V < 0.1 (1 - beta1)/(1 + "
-        "beta1), for "
-        "1 - beta2 <= 0.02 (1 - beta1), without bias correction or once it is over. Its relative "
-        "error is "
-        "about (1 + beta1)/(2 (1 - beta1)) lr/V.",
+        finding="An approximation, in ln w within 5 percent while lr/V < 0.1 (1 - beta1)/(1 + beta1), "
+        "for 1 - beta2 <= 0.02 (1 - beta1), without bias correction or once it is over. Its relative "
+        "error is about (1 + beta1)/(2 (1 - beta1)) lr/V.",
         equation=r"$K_0(x_t) - \kappa I_0(x_t) = (K_0(x_0) - \kappa I_0(x_0))\,e^{\delta t}$",
         derivation="adam_decay",
         experiment=_compare_law,

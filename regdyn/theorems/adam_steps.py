@@ -135,7 +135,8 @@ def quoted_step(*, beta1: ArrayLike, beta2: ArrayLike) -> Array:
     .. math::
         \max\left(1, \frac{1 - \beta_1}{\sqrt{1 - \beta_2}}\right)
 
-    A step after gradients of 0; with :math:`\beta_1 > 0` it is no bound, see :func:`largest_step`.
+    The step after gradients of 0. A bound only for :math:`\beta_1 = 0` and :math:`\beta_1 = \beta_2`, see
+    :func:`largest_step`.
     """
     b1, b2 = _betas(beta1, beta2)
     return np.asarray(np.maximum(1.0, (1 - b1) / np.sqrt(1 - b2)))
@@ -299,11 +300,10 @@ CLAIMS = (
         statement="Adam with L2 alone and eps = 0: w[t] / lr depends on w0 / lr, beta1, beta2 alone; "
         "lambda cancels.",
         status=Status.OURS,
-        printed="Not in the papers, which tune lambda for Adam as for SGD.",
+        printed="Not in the papers.",
         finding="Holds, to the bit where lr and lambda are powers of two, through decay and "
-        "oscillation. "
-        "A weight without loss gradient and noise decays at the same speed for every lambda; lambda "
-        "matters only beside noise, or once lambda |w| falls to eps.",
+        "oscillation. A weight without loss gradient and noise decays at the same speed for every "
+        "lambda; lambda matters only beside noise, or once lambda |w| falls to eps.",
         equation=r"$w_t / \eta = f_t(w_0 / \eta;\ \beta_1, \beta_2)$",
         derivation="adam_steps",
         experiment=_compare_scaled,
@@ -331,19 +331,16 @@ CLAIMS = (
     Claim(
         id="A3a",
         paper="Kingma and Ba 2015, section 2.1, quoted since",
-        statement="With bias correction no step of Adam is longer than "
-        "lr max(1, (1 - beta1) / sqrt(1 - beta2)).",
+        statement="With bias correction no step of Adam is longer than lr max(1, (1 - beta1) / sqrt(1 "
+        "- beta2)).",
         status=Status.PRINTED,
         printed="lr (1 - beta1) / sqrt(1 - beta2) where that exceeds lr, reached by a gradient after "
-        "zeros; "
-        "lr otherwise.",
-        finding="A bound for beta1 = 0 only. Gradients that grow by beta2/beta1 a step make longer "
-        "steps: "
-        "2.3 lr instead of 1 lr at (0.9, 0.99), 7.3 lr instead of 3.2 lr at (0.9, 0.999). A3b is the "
-        "bound.",
-        counterexample="beta1 = 0.9, beta2 = 0.99, two gradients 1 and 1.1 from the start: the "
-        "second step "
-        "is 1.0011 lr.",
+        "zeros; lr otherwise.",
+        finding="A bound only for beta1 = 0 and for beta1 = beta2. Gradients that grow by beta2/beta1 "
+        "a step make longer steps: 2.3 lr instead of 1 lr at (0.9, 0.99), 7.3 lr instead of 3.2 lr at "
+        "(0.9, 0.999). A3b is the bound.",
+        counterexample="beta1 = 0.9, beta2 = 0.99, two gradients 1 and 1.1 from the start: the second "
+        "step is 1.0011 lr.",
         equation=r"$|\Delta w| \leq \eta \max(1, (1 - \beta_1) / \sqrt{1 - \beta_2})$",
         derivation="adam_steps",
         experiment=_compare_quoted,
@@ -361,13 +358,11 @@ CLAIMS = (
         id="A3b",
         paper="derived here",
         statement="With bias correction step t of Adam is at most lr C sqrt(1 - beta2^t) / (1 - "
-        "beta1^t) "
-        "sqrt(1 - (beta1^2/beta2)^t), C = (1 - beta1) / sqrt((1 - beta2)(1 - beta1^2/beta2)).",
+        "beta1^t) sqrt(1 - (beta1^2/beta2)^t), C = (1 - beta1) / sqrt((1 - beta2)(1 - beta1^2/beta2)).",
         status=Status.OURS,
         printed="Not in the papers; replaces the bound of A3a.",
         finding="Holds for all gradients and all beta1, beta2, by Cauchy-Schwarz, and is the best "
-        "bound: "
-        "g[k] ~ (beta2/beta1)^k reaches it at every step. For beta1^2 >= beta2 it grows without "
+        "bound: g[k] ~ (beta2/beta1)^k reaches it at every step. For beta1^2 >= beta2 it grows without "
         "limit.",
         equation=r"$|\Delta w_t| \leq \eta\,(1 - \beta_1) \sqrt{\frac{1 - x^t}{(1 - \beta_2)(1 - "
         r"x)}}\;"
@@ -395,14 +390,13 @@ CLAIMS = (
     Claim(
         id="A4",
         paper="derived here",
-        statement="Adam with L2 alone, bias correction and beta1 <= beta2: it takes at least "
-        "(w0 - s) / lr steps until |w| <= s, whatever lambda.",
+        statement="Adam with L2 alone, bias correction and beta1 <= beta2: it takes at least (w0 - s) "
+        "/ lr steps until |w| <= s, whatever lambda.",
         status=Status.OURS,
         printed="Not in the papers; a limit to the speed that yaguchi2018 proves for Adam.",
         finding="Holds for every lambda and eps: while w > 0 each step is at most lr. At Adam's "
-        "defaults in "
-        "mehta2019 the first passage takes 1.0 to 1.4 times as long. For beta1 > beta2 it fails: "
-        "(0.9, 0.5), w0 = 50 lr changes sign at step 38.",
+        "defaults in mehta2019 the first passage takes 1.0 to 1.4 times as long. For beta1 > beta2 it "
+        "fails: (0.9, 0.5), w0 = 50 lr changes sign at step 38.",
         equation=r"$T(s) \geq (w_0 - s) / \eta$",
         derivation="adam_steps",
         experiment=_compare_time,

@@ -391,15 +391,14 @@ CLAIMS = (
     Claim(
         id="A1a",
         paper="yaguchi2018, proposition III.1",
-        statement="SGD with momentum and L2 alone: w[t] = w0 (c+ z+^t + (1 - c+) z-^t), "
-        "c+ = (1 - a - z-)/(z+ - z-), with real roots for a = lr lambda <= (1 - sqrt mu)^2.",
+        statement="SGD with momentum and L2 alone: w[t] = w0 (c+ z+^t + (1 - c+) z-^t), c+ = (1 - a - "
+        "z-)/(z+ - z-), with real roots for a = lr lambda <= (1 - sqrt mu)^2.",
         status=Status.RECONSTRUCTED,
         printed="A decay rate for momentum SGD below the critical momentum; its formula is lost. "
         "Restored from the recursion in the paper's appendix, w[-1] = w[0].",
         finding="Holds as an identity. The rate per step z+ lies between sqrt(mu) and 1 - a, so that "
-        "any mu "
-        "up to the critical one is faster than plain SGD; z+ = 1 - a/(1 - mu) to first order in a. "
-        "Above the critical mu the roots are complex and w oscillates.",
+        "any mu up to the critical one is faster than plain SGD; z+ = 1 - a/(1 - mu) to first order in "
+        "a. Above the critical mu the roots are complex and w oscillates.",
         equation=r"$w_t = w_0 (c_+ z_+^t + (1 - c_+) z_-^t),\quad "
         r"z_\pm = \frac{1}{2}(1 + \mu - a \pm \sqrt{(1 + \mu - a)^2 - 4\mu})$",
         derivation="momentum_sgd",
@@ -430,18 +429,15 @@ CLAIMS = (
     Claim(
         id="A1b",
         paper="yaguchi2018, proposition III.1",
-        statement="At mu = (1 - sqrt a)^2 momentum SGD decays at the rate sqrt(mu): "
-        "w[t] <= w0 sqrt(mu)^t = w0 (1 - sqrt a)^t.",
+        statement="At mu = (1 - sqrt a)^2 momentum SGD decays at the rate sqrt(mu): w[t] <= w0 "
+        "sqrt(mu)^t = w0 (1 - sqrt a)^t.",
         status=Status.RECONSTRUCTED,
         printed="With the best momentum the weight is said to decay at a rate like Nesterov's; the "
-        "formula "
-        "is lost and read here as the bare geometric law of the double root.",
-        finding="The law at the critical mu is w0 sqrt(mu)^t (1 + sqrt(a) t): sqrt(mu) is the limit "
-        "of "
+        "formula is lost and read here as the bare geometric law of the double root.",
+        finding="The law at the critical mu is w0 sqrt(mu)^t (1 + sqrt(a) t): sqrt(mu) is the limit of "
         "w[t]^(1/t), but w[t] / sqrt(mu)^t grows without bound, so that no constant times sqrt(mu)^t "
-        "bounds "
-        "it. Down to 1e-6 w0 it takes 1.2 times the steps of the bare rate; the gain over plain SGD, "
-        "1/sqrt(a) instead of 1/a steps, remains. A1a contains the right law.",
+        "bounds it. Down to 1e-6 w0 it takes 1.2 times the steps of the bare rate; the gain over plain "
+        "SGD, 1/sqrt(a) instead of 1/a steps, remains. A1a contains the right law.",
         counterexample="t = 1, any a in (0, 1): w[1] = (1 - a) w0 > (1 - sqrt a) w0.",
         equation=r"$w_t = w_0 \sqrt{\mu}^{\,t} (1 + \sqrt{a}\, t),\quad \mu = (1 - \sqrt{a})^2$",
         derivation="momentum_sgd",
@@ -458,13 +454,11 @@ CLAIMS = (
         paper="Liu, Ziyin and Ueda, arXiv:2012.03636",
         statement="SGD with momentum and L2 under noise N(0, sigma^2): stationary variance lr sigma^2 "
         "(1 + mu) / (lambda (1 - mu)(2 (1 + mu) - lr lambda)), and mean and covariance of (theta, "
-        "buffer) at "
-        "every step from a linear recursion.",
+        "buffer) at every step from a linear recursion.",
         status=Status.LATER,
         printed="Printed for quadratic losses; L2 on an idle weight is one. The recursion is ours.",
         finding="Holds as an identity for 0 < lr lambda < 2 (1 + mu), for theta and for the buffer, "
-        "whose "
-        "stationary variance is 2 sigma^2 / ((1 - mu)(2 (1 + mu) - lr lambda)).",
+        "whose stationary variance is 2 sigma^2 / ((1 - mu)(2 (1 + mu) - lr lambda)).",
         equation=r"$\mathrm{Var}\,\theta = \frac{\eta \sigma^2 (1 + \mu)}"
         r"{\lambda (1 - \mu) (2 (1 + \mu) - \eta \lambda)}$",
         derivation="momentum_sgd",

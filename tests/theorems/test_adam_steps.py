@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from regdyn.check import Laboratory
 from regdyn.errors import OutsideDomain
 from regdyn.theorems.adam_steps import (
     largest_step,
@@ -17,6 +16,7 @@ from regdyn.theorems.adam_steps import (
     scaled_path,
     steepest_gradients,
 )
+from regdyn.verdicts import Laboratory
 
 betas = st.tuples(st.floats(0.0, 0.99), st.floats(0.05, 0.9999))
 
