@@ -135,8 +135,8 @@ def quoted_step(*, beta1: ArrayLike, beta2: ArrayLike) -> Array:
     .. math::
         \max\left(1, \frac{1 - \beta_1}{\sqrt{1 - \beta_2}}\right)
 
-    The step after gradients of 0. A bound only for :math:`\beta_1 = 0` and :math:`\beta_1 = \beta_2`, see
-    :func:`largest_step`.
+    The step after gradients of 0. A bound only for :math:`\beta_1 = 0` and for
+    :math:`\beta_1 = \beta_2`, see :func:`largest_step`.
     """
     b1, b2 = _betas(beta1, beta2)
     return np.asarray(np.maximum(1.0, (1 - b1) / np.sqrt(1 - b2)))
