@@ -2,8 +2,9 @@
 
 Theorem 1 of the paper is about one step. Here Eq. (1) runs for many: the mean activation probability
 and the share of units that are active with probability below 1e-3. Left: SGD from several ratios
-r = beta / gamma over s = (eta c / gamma)^2 t, in which runs of different learning rates coincide.
-Right: the same unit under all optimizers, whose steps do not scale with the gradient, over steps.
+r = beta / gamma over s = (eta c / gamma)^2 t, in which runs of different learning rates approach one
+law, the diffusion limit (solid). Right: the same unit under all optimizers, whose steps do not scale
+with the gradient, over steps.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from matplotlib.figure import Figure
 
 from regdyn import OPTIMIZERS, SGD, NeuronResult, plots, simulate_neuron
 from regdyn.plots.common import COLORS, DASHES
+from regdyn.theorems import activation_diffusion as diffusion
 
 RATIOS = (-2.0, -1.0, 0.0, 1.0, 2.0)
 RATES = (0.05, 0.025)
@@ -71,13 +73,19 @@ def draw(
     grid = figure.subplots(2, 2, sharey="row", sharex="col")
     for (rate, ratio), result in sgd.items():
         s = rate**2 * result.times
-        look = {"color": COLORS[RATIOS.index(ratio)], "linestyle": DASHES[RATES.index(rate)]}
-        name = f"$r$ = {ratio:g}" if rate == RATES[0] else None
-        grid[0, 0].plot(s, result.activation_mean, label=name, **look)
+        look = {"color": COLORS[RATIOS.index(ratio)], "linestyle": DASHES[1 + RATES.index(rate)]}
+        grid[0, 0].plot(s, result.activation_mean, **look)
         grid[1, 0].plot(s, result.share_dead, **look)
+    s = np.geomspace(RATES[-1] ** 2, RATES[-1] ** 2 * script.steps, 120)
+    for ratio, color in zip(RATIOS, COLORS):
+        start = {"gamma": 1.0, "beta": ratio}
+        label = f"$r$ = {ratio:g}"
+        grid[0, 0].plot(s, diffusion.mean_activation(s, **start), color=color, lw=1, label=label)
+        grid[1, 0].plot(s, diffusion.share_dead(s, **start), color=color, lw=1)
+    grid[1, 0].plot([], [], color="0.4", lw=1, label="diffusion limit")
     for rate in RATES:
-        label = rf"$\eta c/\gamma_0$ = {rate:g}"
-        grid[1, 0].plot([], [], color="0.4", linestyle=DASHES[RATES.index(rate)], label=label)
+        label = rf"simulated, $\eta c/\gamma_0$ = {rate:g}"
+        grid[1, 0].plot([], [], color="0.4", linestyle=DASHES[1 + RATES.index(rate)], label=label)
     for i, (name, result) in enumerate(others.items()):
         look = {"color": COLORS[i], "linestyle": DASHES[i], "label": OPTIMIZERS[name].__name__}
         grid[0, 1].plot(result.times, result.activation_mean, **look)

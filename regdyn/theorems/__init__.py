@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from regdyn.theorems import (
+    activation_diffusion,
     activation_drift,
     adam_steps,
     adamw_limit,
@@ -20,6 +21,7 @@ _SUBJECTS = (
     stationary,
     scaling,
     adamw_limit,
+    activation_diffusion,
     activation_drift,
     unit_decay,
     expected_activation,

@@ -259,7 +259,7 @@ CLAIMS = (
             "sparsifying under strong noise."
         ),
         finding=(
-            "Holds to 4 percent of E Phi and 0.04 in the share for eta c <= 0.02 gamma0 and s <= "
+            "Holds to 4 percent of E Phi and 0.04 in the share for eta c <= 0.02 gamma0 and s <= 3 "
             "gamma0^2. From beta = 0 E Phi is 0.386, 0.211, 0.099 and the share dead 0.15, 0.64, "
             "0.85 at s = 1, 10, 100 gamma0^2: nearly all units die in the end, ever more slowly. "
             "From r = -2 E Phi first rises, from 0.023 to 0.053 at s = 10 gamma0^2, and then falls,"
