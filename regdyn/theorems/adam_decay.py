@@ -486,7 +486,7 @@ CLAIMS = (
         domain=_BOUND_DOMAIN,
         assumptions=_BOUND_ASSUMPTIONS,
         relation=Relation.AT_MOST,
-        tolerance=0.0,
+        tolerance=1e-9,
         recorded="holds",
     ),
     Claim(
@@ -509,7 +509,7 @@ CLAIMS = (
         domain=_BOUND_DOMAIN,
         assumptions=_BOUND_ASSUMPTIONS,
         relation=Relation.AT_MOST,
-        tolerance=0.0,
+        tolerance=1e-9,
         recorded="holds",
     ),
     Claim(
@@ -546,7 +546,7 @@ CLAIMS = (
         domain=_BOUND_DOMAIN,
         assumptions=_BOUND_ASSUMPTIONS,
         relation=Relation.AT_MOST,
-        tolerance=0.0,
+        tolerance=1e-9,
         recorded="refuted",
     ),
     Claim(
