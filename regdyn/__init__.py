@@ -19,6 +19,11 @@ _HOME = {
     "check": "regdyn.verdicts",
     "CheckReport": "regdyn.verdicts",
     "CLAIMS": "regdyn.theorems",
+    "predict": "regdyn.prediction",
+    "prunes": "regdyn.prediction",
+    "leaves_alone": "regdyn.prediction",
+    "Prediction": "regdyn.prediction",
+    "Bound": "regdyn.prediction",
     "combined_dataset": "regdyn.dynamics.result",
     "save_results": "regdyn.dynamics.result",
     "BurnIn": "regdyn.dynamics.noise",
@@ -50,7 +55,6 @@ _HOME = {
 __all__ = ["__version__", *sorted(_HOME)]
 
 if TYPE_CHECKING:
-    from regdyn.verdicts import CheckReport, check
     from regdyn.dynamics.neuron import NeuronConfig, simulate_neuron
     from regdyn.dynamics.neuron_result import NeuronResult
     from regdyn.dynamics.noise import (
@@ -77,7 +81,9 @@ if TYPE_CHECKING:
         AMSGrad,
         RMSProp,
     )  # fmt: skip
+    from regdyn.prediction import Bound, Prediction, leaves_alone, predict, prunes
     from regdyn.theorems import CLAIMS
+    from regdyn.verdicts import CheckReport, check
 
 
 def __getattr__(name: str) -> Any:

@@ -12,9 +12,9 @@ from importlib import resources
 from itertools import count
 from typing import Any
 
-from regdyn.verdicts import CheckReport, Finding
 from regdyn.files import written_whole
 from regdyn.theorems.base import Claim, Range
+from regdyn.verdicts import CheckReport, Finding
 
 _STYLE = """
 :root { --ink: #1b1f24; --soft: #57606a; --line: #d0d7de; --paper: #ffffff; --shade: #f6f8fa;

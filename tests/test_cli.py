@@ -202,7 +202,7 @@ def test_a_diverging_run_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     assert json.loads(out)["results"][0]["decay"]["mean"][-1] is None
 
 
-@pytest.mark.parametrize("command", [[], ["simulate"]], ids=str)
+@pytest.mark.parametrize("command", [[], ["simulate"], ["predict"], ["check"]], ids=str)
 def test_examples_in_help_work(capsys: pytest.CaptureFixture[str], command: list[str]) -> None:
     assert main([*command, "--help"]) == 0
     lines = [line.strip() for line in capsys.readouterr().out.splitlines()]

@@ -13,6 +13,7 @@ import typer
 
 from regdyn import __version__
 from regdyn.cli.check import check
+from regdyn.cli.predict import predict
 from regdyn.cli.simulate import simulate
 from regdyn.errors import InvalidParameter, OutsideDomain
 
@@ -31,6 +32,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command("simulate")(simulate)
+app.command("predict")(predict)
 app.command("check")(check)
 
 
