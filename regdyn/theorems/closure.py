@@ -305,7 +305,7 @@ class _Averaged:
             return 0.0, 1.0, 1.0
         # Share of the denominator that moves with v.
         share = (v / bias2) / (root * root) * root / (root + self.eps) if root > 0 else 0.0
-        spread = variance / (v * v) if v > 0 else 0.0
+        spread = variance / v / v if v > 0 else 0.0
         own = covariance / (v * filled) if v > 0 else 0.0
         spread, own = spread * share, own * share
         mean_factor = 1 + 0.375 * spread - 0.5 * own
@@ -384,7 +384,7 @@ class _Adagrad:
         root = sqrt(total + self.eps_root)
         if root + self.eps == 0:
             return 0.0, 1.0, 1.0
-        spread = variance / (total * total) if total > 0 else 0.0
+        spread = variance / total / total if total > 0 else 0.0
         own = 2 * noise / total if total > 0 else 0.0
         # A sum that grows no more stays as drawn, and half of the trajectories have less than its
         # median, (1 - spread / 3) of its mean by Wilson and Hilferty; a growing one counts with its
@@ -648,7 +648,7 @@ def _follow(
                 longest = min(longest, max(steps * _TIME_SHARE, 1.0), steps - t)
             # What must stay small over a stretch, per step: the changes of the gain by itself and
             # through theta, and those of theta, which after the passage no longer matter.
-            change = rule.rate(t, noise, drift)
+            change = rule.rate(t, noise, drift) if noise + drift > 0 else 0.0
             if drift > 0:
                 of_mean = l2 * l2 * mean * mean if passed else drift
                 change += 2 * gain * l2 * of_mean / (noise + drift)
