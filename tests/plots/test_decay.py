@@ -1,8 +1,7 @@
-"""Pictures: what is on the axes, how files are written, and that the figures' scripts run."""
+"""Pictures of the decay: what is on the axes, and how files are written."""
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -14,7 +13,6 @@ from typing import Any
 import matplotlib
 import numpy as np
 import pytest
-import xarray
 from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
 from matplotlib.colors import to_hex
@@ -25,9 +23,12 @@ from regdyn import InvalidParameter, NoNoise, ScalarResult, StudentT, plots, sim
 from regdyn.plots.common import COLORS
 from regdyn.plots.decay import DECAYS
 
-FIGURES = Path(__file__).parent.parent.parent / "figures"
-
 matplotlib.use("agg")
+
+# An environment without a display and with a backend that needs one.
+HEADLESS = {k: v for k, v in os.environ.items() if k not in ("DISPLAY", "WAYLAND_DISPLAY")} | {
+    "MPLBACKEND": "tkagg"
+}
 
 
 @pytest.fixture(autouse=True)
@@ -230,12 +231,6 @@ def test_suffix(name: str, tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def headless() -> dict[str, str]:
-    """This environment without a display and with a backend that needs one."""
-    gone = ("DISPLAY", "WAYLAND_DISPLAY", "MPLBACKEND")
-    return {k: v for k, v in os.environ.items() if k not in gone} | {"MPLBACKEND": "tkagg"}
-
-
 def test_saving_needs_no_display(tmp_path: Path) -> None:
     code = (
         "import sys, regdyn; from regdyn.plots import save_plot\n"
@@ -243,22 +238,5 @@ def test_saving_needs_no_display(tmp_path: Path) -> None:
         "assert 'matplotlib.pyplot' not in sys.modules"
     )
     target = tmp_path / "x.png"
-    subprocess.run([sys.executable, "-W", "error", "-c", code, target], env=headless(), check=True)
+    subprocess.run([sys.executable, "-W", "error", "-c", code, target], env=HEADLESS, check=True)
     assert target.stat().st_size > 1000
-
-
-@pytest.mark.parametrize("script, runs", [("mehta_fig4", 20), ("mehta_supp_fig3", 105)])
-def test_figure_scripts(script: str, runs: int, tmp_path: Path) -> None:
-    out = tmp_path / "new" / "out"
-    small = ["--steps", "40", "--trajectories", "16", "--seed", "7", "--out", out]
-    command = [sys.executable, "-W", "error", FIGURES / f"{script}.py", *small]
-    done = subprocess.run(command, env=headless(), check=True, capture_output=True, text=True)
-    written = [out / f"{script}.{suffix}" for suffix in ("png", "pdf", "nc", "json")]
-    assert done.stdout.split() == [str(path) for path in written]
-    assert sorted(out.iterdir()) == sorted(written)
-    about = json.loads(written[3].read_text())
-    assert about["script"] == f"figures/{script}.py"
-    assert (about["seed"], about["steps"], about["trajectories"], about["runs"]) == (7, 40, 16, runs)
-    assert {"regdyn_version", "matplotlib_version", "machine"} <= set(about)
-    with xarray.open_dataset(written[2], engine="h5netcdf") as data:
-        assert data.sizes["run"] == runs and data["abs_quantile"].dims == ("run", "step", "level")

@@ -1,0 +1,62 @@
+"""The scripts of the figures run, in small, and say what made their files."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray
+
+FIGURES = Path(__file__).parent.parent / "figures"
+
+
+def draw(script: str, out: Path, *options: str) -> tuple[dict[str, Any], xarray.Dataset]:
+    """Run a script; its note and its data."""
+    command = [sys.executable, "-W", "error", FIGURES / f"{script}.py", "--out", out, *options]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    written = [out / f"{script}.{suffix}" for suffix in ("png", "pdf", "nc", "json")]
+    assert done.stdout.split() == [str(path) for path in written]
+    assert sorted(out.iterdir()) == sorted(written)
+    about = json.loads(written[3].read_text())
+    assert about["script"] == f"figures/{script}.py"
+    assert {"regdyn_version", "matplotlib_version", "machine", "seed"} <= set(about)
+    with xarray.open_dataset(written[2], engine="h5netcdf") as data:
+        return about, data.load()
+
+
+@pytest.mark.parametrize("script, runs", [("mehta_fig4", 20), ("mehta_supp_fig3", 105)])
+def test_decays(script: str, runs: int, tmp_path: Path) -> None:
+    small = ("--steps", "40", "--trajectories", "16", "--seed", "7")
+    about, data = draw(script, tmp_path / "new" / "out", *small)
+    assert (about["seed"], about["steps"], about["trajectories"], about["runs"]) == (7, 40, 16, runs)
+    assert data.sizes["run"] == runs and data["abs_quantile"].dims == ("run", "step", "level")
+
+
+def test_theorem_1(tmp_path: Path) -> None:
+    _, data = draw("zhou_theorem1", tmp_path, "--trajectories", "65536")
+    at = data["coefficient"].sel(u=0.02, r=0.0) + 1 / np.pi
+    assert abs(at) < 5 * data["standard_error"].sel(u=0.02, r=0.0) < 0.05
+
+
+def test_many_steps(tmp_path: Path) -> None:
+    _, data = draw("zhou_many_steps", tmp_path, "--steps", "400", "--trajectories", "512")
+    assert data.sizes["optimizer"] == 7 and np.all(data["activation_mean"] <= 1)
+
+
+def test_decay_and_oscillation(tmp_path: Path) -> None:
+    _, data = draw("yaguchi_fig4", tmp_path)
+    last = np.abs(data["adam"].sel(betas="0, 0.9").values[-10:])
+    assert np.allclose(last, 1e-3 / 2 - 1e-8 / 5e-4, rtol=1e-6)
+
+
+def test_passages(tmp_path: Path) -> None:
+    _, data = draw("passages", tmp_path, "--steps", "3000", "--trajectories", "256")
+    predicted = data["predicted"].sel(lam=1e-2, method="nearest").sel(placement="l2")
+    simulated = data["simulated"].sel(lam_simulated=1e-2, placement="l2")
+    assert abs(predicted / simulated - 1).sel(optimizer="adam") < 0.02
+    assert np.isnan(simulated.sel(optimizer="adagrad"))
