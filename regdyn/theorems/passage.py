@@ -65,28 +65,38 @@ def _logarithm(theta0: ArrayLike, target: ArrayLike) -> Array:
 
 
 def geometric(
-    *, rate: ArrayLike, theta0: ArrayLike, threshold: ArrayLike, spread: ArrayLike = 0.0
+    *,
+    rate: ArrayLike,
+    theta0: ArrayLike,
+    threshold: ArrayLike,
+    spread: ArrayLike = 0.0,
+    jitter: ArrayLike = 0.0,
+    memory: ArrayLike = 0.0,
 ) -> Array:
-    r"""Steps until half have passed, where the mean falls by a factor 1 - `rate` each step (claims
-    B2g, B2e).
+    r"""Steps until half have passed, where the mean loses the share `rate` in each (claims B2e, B2g).
 
     .. math::
-        t = \frac{\ln(\theta_0/\theta^*)}{-\ln(1 - \mathrm{rate})}
+        t = \frac{\ln(1 + (\theta_0^2 - b^2)/\theta^{*2})}{-2\ln(1 - \mathrm{rate})}
 
-    with :math:`\theta^*` from `barrier`. The rate is :math:`\eta\lambda` for decoupled decay,
-    :math:`\lambda` for mehta2019's, whatever the optimizer.
+    with :math:`\theta^*` from `barrier`, lowered by `closure.barrier_shift` for steps with std
+    `jitter` whose successors correlate by `memory`. It is exact for b = 0, :math:`t = \ln(1 +
+    \theta_0^2/(0.455 s^2))/(2k)`, and without noise. The rate is :math:`\eta\lambda` for decoupled
+    decay and :math:`\lambda` for mehta2019's, whatever the optimizer; the noise has to have
+    settled. Shapes broadcast.
 
     Raises
     ------
     OutsideDomain
-        Unless 0 < rate < 1 and theta0 is above the barrier.
+        Unless 0 < rate < 1 and theta0 > threshold > 0.
 
     Source: this project.
     """
-    k = np.asarray(rate, dtype=float)
+    k, b = np.asarray(rate, dtype=float), np.asarray(threshold, dtype=float)
+    start = np.asarray(theta0, dtype=float)
     require((k > 0) & (k < 1), "0 < rate < 1", rate=k)
-    far = _logarithm(theta0, barrier(threshold=threshold, spread=spread))
-    return np.asarray(far / -np.log1p(-k))
+    require((b > 0) & (start > b), "theta0 > threshold > 0", theta0=start, threshold=b)
+    target = _shifted_barrier(threshold, np.asarray(spread, dtype=float), jitter, memory)
+    return np.asarray(0.5 * np.log1p((start**2 - b**2) / target**2) / -np.log1p(-k))
 
 
 def momentum_roots(*, lr: ArrayLike, momentum: ArrayLike, lam: ArrayLike) -> tuple[Array, Array]:
@@ -219,7 +229,9 @@ def adam(
     return np.asarray(steps * (1 - size / early) + delay + std / (eta * l2) * free)
 
 
-def _shifted_barrier(threshold: ArrayLike, spread: Array, jitter: Array, memory: ArrayLike) -> Array:
+def _shifted_barrier(
+    threshold: ArrayLike, spread: ArrayLike, jitter: ArrayLike, memory: ArrayLike
+) -> Array:
     """`barrier`, lowered by `closure.barrier_shift` as far as it is the noise that passes it."""
     b = np.asarray(threshold, dtype=float)
     wide = barrier(threshold=b, spread=spread)
@@ -343,7 +355,7 @@ def largest_gradient(*, beta2: ArrayLike, level: float = 0.5) -> Array:
         \ln P(\le x) = \sum_{k \ge 0} \ln(2\Phi(\beta_2^{-k} x) - 1) \approx
         \frac1\delta \int_x^\infty \ln(2\Phi(y) - 1) \frac{dy}{y} + \frac12 \ln(2\Phi(x) - 1),
 
-    :math:`\delta = -\ln\beta_2`, by Euler and Maclaurin; within 1e-3 for beta2 >= 0.9.
+    :math:`\delta = -\ln\beta_2`, by Euler and Maclaurin: within 2e-3 at beta2 = 0.9 and better above.
 
     Raises
     ------
@@ -508,16 +520,18 @@ def _decay_experiment(lab: Lab, *, optimizer: str, regularization: str, rate: fl
     lr = float(_HYPER[optimizer]["lr"])
     lam = rate if regularization == "paper" else rate / lr
     memory, step = (0.9, lr) if optimizer == "adam" else (0.9, lr * BURN_IN["sigma"] / 0.1)
-    spread = walk_spread(rate=rate, step=step)
-    jitter = step * np.sqrt((1 - memory) / (1 + memory))
-    target = _shifted_barrier(1e-3, spread, jitter, memory)
-    predicted = float(np.log(1 / target) / -np.log1p(-rate))
+    noise: dict[str, Any] = {
+        "spread": walk_spread(rate=rate, step=step),
+        "jitter": step * np.sqrt((1 - memory) / (1 + memory)),
+        "memory": memory,
+    }
+    predicted = float(geometric(rate=rate, theta0=1.0, threshold=1e-3, **noise))
     samples = _first_passages(
         lab, optimizer, steps=2 * predicted, n=2048, lam=lam, regularization=regularization
     )
     # The control takes one placement for the other.
     other = lr * lam if regularization == "paper" else min(lam, 0.999)
-    control = float(np.log(1 / target) / -np.log1p(-other))
+    control = float(geometric(rate=other, theta0=1.0, threshold=1e-3, **noise))
     return Comparison(
         measured=quantile(samples), predicted=[predicted], control=[control],
         x=[rate], x_label="share lost per step", y_label="median first passage in steps",
@@ -752,23 +766,26 @@ CLAIMS = (
         "optimizer: rate eta lambda if decoupled, lambda if mehta2019's.",
         status=Status.OURS,
         printed="Curves only; weight decay is defined as a factor 1 - lambda after the step.",
-        finding="Holds within 4 percent. The optimizer enters by the spread alone: under Adam it is "
-        "eta/sqrt(2 rate), above the threshold for every lambda of the figure.",
+        finding="Holds within 3 percent for rates up to 2e-3. The optimizer enters by the spread "
+        "alone: under Adam it is "
+        "eta/sqrt(2 rate), above the threshold for every lambda of the figure. Rates of 1e-2 pass "
+        "before the memory of the "
+        "burn-in is gone: Adam is then 20 percent later than the formula, its walk being slower.",
         equation=r"t = \frac{\ln(\theta_0/\theta^*)}{-\ln(1 - \rho)}, \quad \rho = \eta\lambda\ "
         r"\mathrm{or}\ \lambda",
         derivation="passage",
         experiment=_decay_experiment,
         control="one placement taken for the other",
         cases=(
-            {"optimizer": "sgd", "regularization": "paper", "rate": 3e-3},
-            {"optimizer": "sgd", "regularization": "decoupled", "rate": 3e-3},
+            {"optimizer": "sgd", "regularization": "paper", "rate": 2e-3},
+            {"optimizer": "sgd", "regularization": "decoupled", "rate": 2e-3},
             {"optimizer": "adam", "regularization": "paper", "rate": 1e-3},
             {"optimizer": "adam", "regularization": "decoupled", "rate": 1e-3},
         ),
         domain={
             "optimizer": ("sgd", "adam"),
             "regularization": ("paper", "decoupled"),
-            "rate": Range(1e-3, 5e-3, log=True),
+            "rate": Range(5e-4, 2e-3, log=True),
         },
         tolerance=0.06,
         exact=False,
