@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -36,25 +37,36 @@ def plot_comparisons(
         Error probability of each interval.
     """
     with style():
-        figure = Figure(figsize=(6.4, 3.6), layout="constrained")
+        figure = Figure(figsize=(8.4, 3.7), layout="constrained")
         ax = figure.subplots()
         first = comparisons[0]
         series = _series(comparisons, cases, alpha)
+        # Points of cases that differ in more than the abscissa do not make a line.
+        apart = len(comparisons) > 1 and len(series) == 1 and len(_varying(cases)) > 1
         for i, (name, columns) in enumerate(series[:MOST_SERIES]):
-            _draw(ax, name, columns, COLORS[i % len(COLORS)])
+            _draw(ax, name, columns, COLORS[i % len(COLORS)], apart)
         ax.set_xscale("log" if first.log_x else "linear")
         if first.log_y:
             _log_or_symlog(ax, series[:MOST_SERIES])
         ax.set_xlabel(first.x_label)
-        ax.set_ylabel(first.y_label)
-        ax.plot([], [], "o", color="0.3", label="measured, with interval")
+        # As long as the axis, at most.
+        ax.set_ylabel(textwrap.fill(first.y_label, 42))
+        ax.plot([], [], "o", color="0.3", mfc="white", label="measured, with interval")
         ax.plot([], [], "-", color="0.3", label=f"claimed: {relation} this")
-        ax.plot([], [], ":", color="0.3", label="negative control")
-        ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+        ax.plot([], [], ":", color="0.3", label="negative control (dotted or pale)")
+        figure.legend(loc="outside right upper")
         if len(series) > MOST_SERIES:
             ax.set_title(f"{MOST_SERIES} of {len(series)} parameter sets", loc="left")
     return figure
 
+
+_SYMBOLS = {
+    "alpha": r"$\alpha$", "beta": r"$\beta$", "beta1": r"$\beta_1$", "beta2": r"$\beta_2$",
+    "eps": r"$\epsilon$", "gamma": r"$\gamma$", "lam": r"$\lambda$", "lr": r"$\eta$",
+    "momentum": r"$\mu$", "sigma": r"$\sigma$", "theta0": r"$\theta_0$", "gamma0": r"$\gamma_0$",
+    "beta0": r"$\beta_0$",
+}  # fmt: skip
+"""Parameters by their usual letters."""
 
 _Columns = tuple[NDArray[np.float64], ...]
 """x, measured, low, high, predicted, control."""
@@ -67,9 +79,16 @@ def _series(
     columns = [_columns(comparison, alpha) for comparison in comparisons]
     if len(columns) > 1 and all(len(c[0]) == 1 for c in columns):
         return [("", tuple(np.concatenate(part) for part in zip(*columns)))]
-    varying = [name for name in cases[0] if len({repr(case.get(name)) for case in cases}) > 1]
-    names = [", ".join(f"{name} {_text(case[name])}" for name in varying) for case in cases]
+    varying = _varying(cases)
+    names = [
+        ", ".join(f"{_SYMBOLS.get(name, name)} {_text(case[name])}" for name in varying)
+        for case in cases
+    ]
     return list(zip(names, columns))
+
+
+def _varying(cases: Sequence[Mapping[str, Any]]) -> list[str]:
+    return [name for name in cases[0] if len({repr(case.get(name)) for case in cases}) > 1]
 
 
 def _columns(comparison: Comparison, alpha: float) -> _Columns:
@@ -86,13 +105,17 @@ def _text(value: Any) -> str:
     return f"{value:g}" if isinstance(value, (int, float)) else str(value)
 
 
-def _draw(ax: Axes, name: str, columns: _Columns, color: str) -> None:
+def _draw(ax: Axes, name: str, columns: _Columns, color: str, apart: bool) -> None:
     order = np.argsort(columns[0], kind="stable")
     x, value, low, high, predicted, control = (column[order] for column in columns)
     few = len(x) < 60
-    marker: dict[str, Any] = {"marker": "_", "markersize": 12} if len(x) == 1 else {}
-    ax.plot(x, predicted, "-", color=color, lw=1.4, label=name or None, zorder=2, **marker)
-    ax.plot(x, control, ":", color=color, lw=1.1, alpha=0.8, zorder=1.5, **marker)
+    # Several quantities at one place make no line either.
+    apart = apart or len(np.unique(x)) < max(len(x), 2)
+    marker: dict[str, Any] = {"marker": "_", "markersize": 14, "mew": 1.6} if apart else {}
+    solid, dotted = ("none", "none") if apart else ("-", ":")
+    ax.plot(x, predicted, ls=solid, color=color, lw=1.4, label=name or None, zorder=2, **marker)
+    paler = 0.4 if apart else 0.8
+    ax.plot(x, control, ls=dotted, color=color, lw=1.1, alpha=paler, zorder=1.5, **marker)
     finite = np.isfinite(value)
     size = 4 if few else 2
     with np.errstate(invalid="ignore"):
