@@ -888,7 +888,7 @@ CLAIMS = (
         "place of a barrier of 0.67 stds, and a barrier lowered because a walk with momentum must "
         "pass it "
         "to be seen below (9 percent for weight decay under Adam at 3e-3).",
-        equation=r"P(\theta_t < b) = \int_0^t P(\theta_t < b\,|\,\theta_s = b)\,dF(s)",
+        equation=r"$P(\theta_t < b) = \int_0^t P(\theta_t < b\,|\,\theta_s = b)\,dF(s)$",
         derivation="passage",
         experiment=_compare,
         control="no noise in the gradient, so none in the second moment and no spread",
