@@ -411,9 +411,10 @@ def _caveats(
         found.append(f"a second moment of few gradients ({memory:g}) fluctuates beyond second order")
     if name == "adadelta" and np.max(weight.sigma) ** 2 > 2 * hyper["eps"]:
         found.append("noise beyond sqrt(eps): the two averages of Adadelta fluctuate together")
-    if name in ("adam", "rmsprop") and weight.regularization == "l2" and weight.rule.lr * lam > late:
+    strength = weight.rule.lr * lam
+    if name in ("adam", "rmsprop") and weight.regularization == "l2" and strength >= 0.5 * late:
         found.append(
-            "lr lam > sigma: the late weight cycles, its law is not Gaussian and the share is off"
+            "lr lam > sigma / 2: the late weight swings, its law is not Gaussian and the share is off"
         )
     if name == "adagrad":
         found.append("no stationary spread: Adagrad's sum grows for ever")
