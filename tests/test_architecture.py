@@ -20,20 +20,15 @@ ALLOWED: dict[str, set[str]] = {
     "dynamics": {"optimizers", "files", "plots"},
     "plots": {"dynamics", "files", "optimizers", "theorems"},
     "verdicts": {"dynamics", "optimizers", "theorems"},
+    "prediction": {"optimizers", "theorems"},
+    "report": {"files", "plots", "theorems", "verdicts"},
     "cli": {
+        "__init__", "dynamics", "files", "optimizers", "plots", "prediction", "report", "theorems",
         "verdicts",
-        "dynamics",
-        "files",
-        "optimizers",
-        "plots",
-        "prediction",
-        "report",
-        "theorems",
-        "__init__",
     },
-    "__init__": {"verdicts", "dynamics", "optimizers", "theorems"},
+    "__init__": {"dynamics", "optimizers", "prediction", "theorems", "verdicts"},
     "__main__": {"cli"},
-}
+}  # fmt: skip
 COMMON = {"errors", "parameters"}
 
 
