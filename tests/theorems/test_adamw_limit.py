@@ -35,7 +35,8 @@ def test_the_limit_stays_where_it_is(target: float, lam: float, curvature: float
         # Counted in what either side is made of, as they may cancel.
         off = decay * x * (abs(g) + eps) + g
         size = decay * abs(x) * (curvature * (abs(x) + abs(t)) + eps) + curvature * (abs(x) + abs(t))
-    assert abs(off) <= 1e-15 * size
+    # Seven roundings in x, each of which enters both of its factors.
+    assert abs(off) <= 14 * 2.0**-53 * size
 
 
 @given(target=targets, lam=positive, eps=st.floats(0, 10), c=st.integers(-20, 20))
