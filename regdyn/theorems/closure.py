@@ -450,10 +450,8 @@ class _Adadelta:
         base = self.v + self.eps
         if base == 0 or self.u + self.eps == 0:
             return 1.0
-        g2 = noise + drift
-        of_v = abs(g2 - self.v) / base
-        of_u = abs((self.u + self.eps) * g2 / base - self.u) / (self.u + self.eps)
-        return float(2 * (1 - self.rho) * (of_v + of_u))
+        v, _, u, _, _ = self._moments(1.0, noise, drift)
+        return float(2 * (abs(v - self.v) / base + abs(u - self.u) / (self.u + self.eps)))
 
 
 class _AdaMax:
@@ -575,7 +573,7 @@ _RULES: dict[str, Callable[[Mapping[str, Any]], _Rule]] = {
 # Excess of the median of the running maximum of v over its mean, in stds of v, against (1 - beta2)
 # t from rest: measured for beta2 = 0.99; hardly another for 0.999.
 _AGES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 20.0)
-_EXCESSES = (-0.1, -0.02, 0.045, 0.17, 0.33, 0.64, 1.21, 2.0, 2.55)
+_EXCESSES = (-0.1, -0.02, 0.045, 0.17, 0.33, 0.64, 1.21, 2.0, 2.53)
 
 
 def maximum_excess(age: float) -> float:
@@ -663,6 +661,12 @@ def _follow(
         scale = factors.mean(t, n)
         if n > 1:
             noise = noises.mean(t, n)
+        if noise == 0 == mean == buffer and not any(covariance):
+            # At rest, where a gain of 1 / eps would only blow up the map.
+            t += n
+            records.append((float(t), 0.0, 0.0, tangent, 0.0))
+            continue
+        if n > 1:
             middle = mean + 0.5 * n * velocity
             drift = l2 * l2 * (middle * middle + covariance[0])
         gain, noise_factor, left = rule.gain(t, n, scale, noise, drift)
@@ -732,7 +736,7 @@ def passage_distribution(path: Decay, threshold: float, level: float = 0.5) -> t
     mean_mid, variance_mid, tangent_mid, barrier_mid = (
         0.5 * (x[1:] + x[:-1]) for x in (mean, variance, tangent, barrier)
     )
-    with np.errstate(divide="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore"):
         targets = np.where(std > 0, ndtr((barrier - mean) / std), mean < barrier)
         surely = np.where(std > 0, ndtr((threshold - mean) / std), mean < threshold)
     cdf = np.zeros(len(t))
