@@ -4,7 +4,7 @@
 >>> predict("adam", lam=1e-4).median_steps
 1914.3...
 >>> prunes("adam", steps=5000).lam
-1.07...e-05
+1.09...e-05
 """
 
 from __future__ import annotations

@@ -891,7 +891,7 @@ CLAIMS = (
         "threshold in "
         "place of a barrier of 0.67 stds, and a barrier lowered because a walk with momentum must "
         "pass it "
-        "to be seen below (9 percent for weight decay under Adam at 3e-3).",
+        "to be seen below (6 percent for weight decay under Adam at 3e-3).",
         equation=r"$P(\theta_t < b) = \int_0^t P(\theta_t < b\,|\,\theta_s = b)\,dF(s)$",
         derivation="passage",
         experiment=_compare,

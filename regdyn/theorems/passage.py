@@ -804,7 +804,7 @@ CLAIMS = (
         "by at most "
         "eta a step and needs 1/eta steps and the memory of the burn-in, 1400 in all, at any lambda, "
         "the "
-        "others ln(1000)/lambda. It gains most where lambda is small: 39 and 117 times at lambda = "
+        "others ln(1000)/lambda. It gains most where lambda is small: 36 and 115 times at lambda = "
         "1e-5. "
         "And it passes, but does not stay: there it spends 4 percent of the time below.",
         counterexample="lambda = 1e-2: Adam with L2 needs 1394 steps, weight decay 665, SGD with L2 "
