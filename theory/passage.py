@@ -81,7 +81,8 @@ def adagrad() -> sp.Expr:
         8 * eta**2
     )
     assert sp.simplify(sp.expand_log(time - closed, force=True)) == 0
-    print("Adagrad, decay in the sum: 8 eta^2 t =", sp.simplify(8 * eta**2 * closed))
+    print("Adagrad, decay in the sum: 8 eta^2 t =")
+    print("  ", 8 * eta**2 * closed)
     # ln(theta0/theta) = eta lambda int dt / sqrt(s0^2 + sigma^2 t).
     far = sp.Symbol("L", positive=True)
     noisy = s0 * far / (eta * lam) + (sigma * far / (2 * eta * lam)) ** 2
