@@ -11,7 +11,7 @@ from scipy.special import ndtr, ndtri
 
 from regdyn.theorems import estimates
 from regdyn.theorems.activation_drift import combine, drift_coefficient
-from regdyn.theorems.base import Array, Claim, Comparison, Lab, Range, Status, require
+from regdyn.theorems.base import Array, Claim, Comparison, Lab, Range, Status, closed_form, require
 
 # Grid of the numerical solution: angles, points per factor e of time, and times over gamma^2 + beta^2.
 _ANGLES, _PER_FOLD, _FIRST, _LAST, _TRUSTED = 160, 10, 1e-3, 1e6, 1e3
@@ -24,6 +24,7 @@ _K2 = (
 )
 
 
+@closed_form
 def second_coefficient(r: ArrayLike) -> Array:
     r"""K_2, the second power of the generator on the activation probability.
 
@@ -38,6 +39,7 @@ def second_coefficient(r: ArrayLike) -> Array:
     return combine(r, _K2)
 
 
+@closed_form
 def short_time_mean(s: ArrayLike, *, gamma: ArrayLike, beta: ArrayLike) -> Array:
     r"""Mean activation probability after few steps.
 
@@ -66,6 +68,7 @@ def short_time_mean(s: ArrayLike, *, gamma: ArrayLike, beta: ArrayLike) -> Array
     return np.asarray(ndtr(r) + time / 2 * drift_coefficient(r) + time**2 / 8 * second_coefficient(r))
 
 
+@closed_form
 def mean_activation(s: ArrayLike, *, gamma: ArrayLike, beta: ArrayLike) -> Array:
     r"""Mean activation probability after many small steps, :math:`f(r, s/\gamma^2)`.
 
@@ -94,6 +97,7 @@ def mean_activation(s: ArrayLike, *, gamma: ArrayLike, beta: ArrayLike) -> Array
     return np.asarray(np.where(relative < _FIRST, early, _interpolated(r, relative, None)))
 
 
+@closed_form
 def share_dead(s: ArrayLike, *, gamma: ArrayLike, beta: ArrayLike, threshold: float = 1e-3) -> Array:
     r"""Share of units whose activation probability is below `threshold` after many small steps.
 
@@ -147,6 +151,7 @@ def _cubic(at: Array, size: int) -> tuple[Any, Array]:
     return first + np.arange(4).reshape(-1, *[1] * first.ndim), np.stack(weights)
 
 
+@closed_form
 def second_moments(r: ArrayLike) -> tuple[Array, Array, Array]:
     r"""m along the ray from the origin through (gamma, beta), across it, and mixed.
 

@@ -18,6 +18,7 @@ from regdyn.theorems.base import (
     Range,
     Relation,
     Status,
+    closed_form,
     require,
 )
 
@@ -34,6 +35,7 @@ DENSITY_CONSTANT = 0.16985057214943997
 _FLAT = 100.0
 
 
+@closed_form
 def drift_coefficient(r: ArrayLike) -> Array:
     r"""K of theorem 1.
 
@@ -45,6 +47,7 @@ def drift_coefficient(r: ArrayLike) -> Array:
     return combine(r, (_K_PHI2, _K_PHI))
 
 
+@closed_form
 def next_coefficient(r: ArrayLike) -> Array:
     r"""K_4, the coefficient of the fourth order of one step.
 
@@ -58,6 +61,7 @@ def next_coefficient(r: ArrayLike) -> Array:
     return combine(r, (_K4_PHI2, _K4_PHI))
 
 
+@closed_form
 def crossed_coefficient(r: ArrayLike) -> Array:
     r"""The fourth order of two independent samples of a batch.
 
@@ -71,6 +75,7 @@ def crossed_coefficient(r: ArrayLike) -> Array:
     return combine(r, (_M_PHI3, _M_PHI2, _M_PHI))
 
 
+@closed_form
 def one_step_change(
     *,
     gamma: ArrayLike,
@@ -120,6 +125,7 @@ def one_step_change(
     return np.asarray(change)
 
 
+@closed_form
 def exact_one_step_change(
     *, gamma: ArrayLike, beta: ArrayLike, lr: ArrayLike, c: ArrayLike, nodes: int = 10
 ) -> Array:
@@ -143,6 +149,7 @@ def exact_one_step_change(
     return np.asarray(np.vectorize(lambda r, u: _quadrature(float(r), float(u), nodes))(r, u))
 
 
+@closed_form
 def largest_relative_step(r: float, error: float = 0.05) -> float:
     r"""The greatest :math:`u = \eta c/|\gamma|` up to which theorem 1 is within `error` of the truth.
 
@@ -191,6 +198,7 @@ def largest_relative_step(r: float, error: float = 0.05) -> float:
     return (low + high) / 2
 
 
+@closed_form
 def gaussian_beta_coefficient(*, gamma: ArrayLike, tau: ArrayLike, mean: ArrayLike = 0.0) -> Array:
     r"""J of theorem 1 for :math:`\beta \sim N(m, \tau^2)`.
 
@@ -233,6 +241,7 @@ def gaussian_beta_coefficient(*, gamma: ArrayLike, tau: ArrayLike, mean: ArrayLi
     return np.asarray(squared * (quartic - 2) + single * (first - third))
 
 
+@closed_form
 def antiderivative(r: ArrayLike) -> Array:
     r"""Integral of K from minus infinity to r.
 
@@ -248,6 +257,7 @@ def antiderivative(r: ArrayLike) -> Array:
         return np.asarray(rest + INTEGRAL_OF_K / 2 * erfc(-x))
 
 
+@closed_form
 def uniform_beta_coefficient(*, gamma: ArrayLike, low: ArrayLike, high: ArrayLike) -> Array:
     r"""J of theorem 1 for beta uniform in [low, high].
 
@@ -264,6 +274,7 @@ def uniform_beta_coefficient(*, gamma: ArrayLike, low: ArrayLike, high: ArrayLik
     return np.asarray((antiderivative(b) - antiderivative(a)) / (b - a))
 
 
+@closed_form
 def change_with_density_at_zero(*, lr: ArrayLike, c: ArrayLike, density: ArrayLike) -> Array:
     r"""Leading mean change in one step for beta = 0 where gamma has a density at 0.
 
@@ -302,6 +313,7 @@ def _density(r: Array) -> Array:
     return np.asarray(np.exp(-r * r / 2) / np.sqrt(2 * np.pi))
 
 
+@closed_form
 def combine(r: ArrayLike, polynomials: tuple[np.poly1d, ...]) -> Array:
     """phi^n P_0 + phi^(n-1) Phi P_1 + … at r."""
     x = _ratio(r)
@@ -367,6 +379,7 @@ def _quadrature(r: float, u: float, nodes: int) -> float:
     return float(np.sum(weight * np.sum(inner * _density(z) * total, axis=1)))
 
 
+@closed_form
 def relative_spread(r: float, batch: int = 1) -> float:
     """Std over mean of the change, to second order, averaged over a pair with opposite normal dL/dy."""
     m = _truncated_moments(r)

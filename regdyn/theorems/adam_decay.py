@@ -14,6 +14,7 @@ from regdyn.theorems.base import (
     Range,
     Relation,
     Status,
+    closed_form,
     require,
 )
 from regdyn.theorems.estimates import exact
@@ -29,6 +30,7 @@ def _check_beta2(beta2: ArrayLike) -> Array:
     return b2
 
 
+@closed_form
 def gradient_scale(path: ArrayLike, *, beta2: float) -> Array:
     r"""The root of the second moment in units of the weight, :math:`V_t = \sqrt{v_t} / \lambda`.
 
@@ -56,6 +58,7 @@ def gradient_scale(path: ArrayLike, *, beta2: float) -> Array:
 # --- The bound of theorem III.2 -------------------------------------------------------------------
 
 
+@closed_form
 def alpha(tau: ArrayLike, *, lr: ArrayLike, beta2: ArrayLike, scale: ArrayLike) -> Array:
     r"""Relative step at step :math:`\tau`, :math:`\alpha = \eta \sqrt{1 - \beta_2^\tau} / V_\tau`.
 
@@ -72,6 +75,7 @@ def alpha(tau: ArrayLike, *, lr: ArrayLike, beta2: ArrayLike, scale: ArrayLike) 
     return np.asarray(np.multiply(lr, np.sqrt(-np.expm1(np.multiply(tau, np.log(b2))))) / scale)
 
 
+@closed_form
 def bound_begins(
     tau: ArrayLike, *, lr: ArrayLike, beta2: ArrayLike, weight: ArrayLike, scale: ArrayLike
 ) -> NDArray[np.bool_]:
@@ -102,6 +106,7 @@ def _check_alpha(step: ArrayLike) -> Array:
     return a
 
 
+@closed_form
 def window(*, alpha: ArrayLike, beta2: ArrayLike) -> Array:
     r"""Number of steps after which the bound, and with it the first sign change, has come to an end.
 
@@ -120,6 +125,7 @@ def window(*, alpha: ArrayLike, beta2: ArrayLike) -> Array:
     return np.asarray(2 * np.log(_ROOT2 / _check_alpha(alpha)) / -np.log(_check_beta2(beta2)))
 
 
+@closed_form
 def decay_bound(n: ArrayLike, *, alpha: float, beta2: float) -> Array:
     r"""Upper bound on :math:`w_{\tau+n} / w_\tau` while w > 0.
 
@@ -154,6 +160,7 @@ def decay_bound(n: ArrayLike, *, alpha: float, beta2: float) -> Array:
     return np.asarray(np.where(inside, products[np.where(inside, steps, 0).astype(int)], 0.0))
 
 
+@closed_form
 def doubly_exponential_steps(share: ArrayLike, *, alpha: ArrayLike, beta2: ArrayLike) -> Array:
     r"""Steps after :math:`\tau` that the bound allows for :math:`w \le s w_\tau`, O(log log 1/s).
 
@@ -211,6 +218,7 @@ def _ln_growth(y: Array, x0: Array, q: Array, g0: Array) -> Array:
     return np.asarray((x0 - x) + np.log(k0 - q * np.exp(-2 * (x0 - x)) * i0e(x)) - np.log(g0))
 
 
+@closed_form
 def decay_time(
     theta: ArrayLike, *, lr: ArrayLike, beta2: ArrayLike, theta0: ArrayLike, scale0: ArrayLike
 ) -> Array:
@@ -253,6 +261,7 @@ def decay_time(
     return np.asarray(np.maximum(_ln_growth(y, x0, q, g0), 0.0) / delta)
 
 
+@closed_form
 def log_decay(
     t: ArrayLike, *, lr: ArrayLike, beta2: ArrayLike, theta0: ArrayLike, scale0: ArrayLike
 ) -> Array:
@@ -278,6 +287,7 @@ def log_decay(
     return np.asarray(y - np.log(x0))
 
 
+@closed_form
 def relative_step(
     t: ArrayLike, *, lr: ArrayLike, beta2: ArrayLike, theta0: ArrayLike, scale0: ArrayLike
 ) -> Array:

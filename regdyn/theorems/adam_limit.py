@@ -13,6 +13,7 @@ from regdyn.theorems.base import (
     Lab,
     Range,
     Status,
+    closed_form,
     require,
 )
 from regdyn.theorems.estimates import exact
@@ -43,6 +44,7 @@ def _epsilon_in_weights(lam: ArrayLike, eps: ArrayLike) -> Array:
 # --- The threshold --------------------------------------------------------------------------------
 
 
+@closed_form
 def stability_threshold(*, beta1: ArrayLike) -> Array:
     r"""Above this :math:`\eta \lambda / \epsilon` the weight does not tend to 0.
 
@@ -63,6 +65,7 @@ def stability_threshold(*, beta1: ArrayLike) -> Array:
     return np.asarray(2 * (1 + b1) / (1 - b1))
 
 
+@closed_form
 def rate_near_zero(*, lr: ArrayLike, beta1: ArrayLike, lam: ArrayLike, eps: ArrayLike) -> Array:
     r"""Factor on :math:`|w|` per step where :math:`\lambda |w|` and :math:`\sqrt v` are far below eps.
 
@@ -92,6 +95,7 @@ def rate_near_zero(*, lr: ArrayLike, beta1: ArrayLike, lam: ArrayLike, eps: Arra
 # --- The 2-cycle ----------------------------------------------------------------------------------
 
 
+@closed_form
 def cycle_amplitude(
     *, lr: ArrayLike, beta1: ArrayLike, lam: ArrayLike = 1.0, eps: ArrayLike = 0.0
 ) -> Array:
@@ -121,6 +125,7 @@ def cycle_amplitude(
     return np.asarray(amplitude)
 
 
+@closed_form
 def largest_stable_share(*, beta1: ArrayLike, beta2: ArrayLike) -> Array:
     r"""The 2-cycle is stable iff :math:`A / (A + \epsilon / \lambda)` is below this.
 
@@ -142,6 +147,7 @@ def largest_stable_share(*, beta1: ArrayLike, beta2: ArrayLike) -> Array:
         return np.asarray((1 - b1) * (1 - b1 * b2) / (2 * b1 * (1 + b2)))
 
 
+@closed_form
 def cycle_is_stable(
     *,
     lr: ArrayLike,
@@ -162,6 +168,7 @@ def cycle_is_stable(
     return np.asarray(share < largest_stable_share(beta1=beta1, beta2=beta2))
 
 
+@closed_form
 def critical_beta1(*, beta2: ArrayLike) -> Array:
     r"""The 2-cycle at eps = 0 is stable iff :math:`\beta_1` is below this.
 
@@ -184,6 +191,7 @@ def critical_beta1(*, beta2: ArrayLike) -> Array:
 # --- The limit ------------------------------------------------------------------------------------
 
 
+@closed_form
 def step_at_rest(*, weight: ArrayLike, lr: ArrayLike, lam: ArrayLike, eps: ArrayLike = 0.0) -> Array:
     r"""Step towards 0 of a weight that has long been at the same place.
 

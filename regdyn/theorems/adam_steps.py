@@ -15,6 +15,7 @@ from regdyn.theorems.base import (
     Range,
     Relation,
     Status,
+    closed_form,
     require,
 )
 from regdyn.theorems.estimates import Estimate, exact
@@ -32,6 +33,7 @@ def _betas(beta1: ArrayLike, beta2: ArrayLike) -> tuple[Array, Array]:
 # --- Scale invariance -----------------------------------------------------------------------------
 
 
+@closed_form
 def scaled_path(steps: int, *, ratio: float, beta1: float, beta2: float) -> Array:
     r"""Adam with L2 alone in its own units, :math:`u_t = \theta_t / \eta`, at eps = 0.
 
@@ -76,6 +78,7 @@ def scaled_path(steps: int, *, ratio: float, beta1: float, beta2: float) -> Arra
 # --- The largest step -----------------------------------------------------------------------------
 
 
+@closed_form
 def largest_step(t: ArrayLike, *, beta1: ArrayLike, beta2: ArrayLike) -> Array:
     r"""The largest :math:`|\theta_t - \theta_{t-1}| / \eta` over all gradients, reached by some.
 
@@ -111,6 +114,7 @@ def largest_step(t: ArrayLike, *, beta1: ArrayLike, beta2: ArrayLike) -> Array:
     return np.asarray(np.sqrt(total) * np.sqrt(second) / first)
 
 
+@closed_form
 def largest_step_limit(*, beta1: ArrayLike, beta2: ArrayLike) -> Array:
     r"""The largest step in units of :math:`\eta` without bias correction, or late.
 
@@ -129,6 +133,7 @@ def largest_step_limit(*, beta1: ArrayLike, beta2: ArrayLike) -> Array:
     return np.asarray((1 - b1) * np.sqrt(b2 / ((1 - b2) * (b2 - b1**2))))
 
 
+@closed_form
 def quoted_step(*, beta1: ArrayLike, beta2: ArrayLike) -> Array:
     r"""The bound on a step in units of :math:`\eta` quoted since Kingma and Ba (2015), section 2.1.
 
@@ -142,6 +147,7 @@ def quoted_step(*, beta1: ArrayLike, beta2: ArrayLike) -> Array:
     return np.asarray(np.maximum(1.0, (1 - b1) / np.sqrt(1 - b2)))
 
 
+@closed_form
 def steepest_gradients(steps: int, *, beta1: float, beta2: float) -> Array:
     r"""Gradients :math:`g_k \propto (\beta_2 / \beta_1)^k`, which make every step the largest possible.
 
@@ -160,6 +166,7 @@ def steepest_gradients(steps: int, *, beta1: float, beta2: float) -> Array:
 # --- The least time -------------------------------------------------------------------------------
 
 
+@closed_form
 def least_steps(*, lr: ArrayLike, theta0: ArrayLike, threshold: ArrayLike) -> Array:
     r"""A lower bound on the number of steps until :math:`|\theta| \le s` under Adam with L2 alone.
 

@@ -6,11 +6,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from regdyn.theorems import estimates
-from regdyn.theorems.base import Claim, Comparison, Lab, Range, Status, require
+from regdyn.theorems.base import Claim, Comparison, Lab, Range, Status, closed_form, require
 
 Array = NDArray[np.float64]
 
 
+@closed_form
 def adamw_limit(
     *, target: ArrayLike, lam: ArrayLike, curvature: ArrayLike = 1.0, eps: ArrayLike = 0.0
 ) -> Array:
@@ -49,6 +50,7 @@ def adamw_limit(
     return np.asarray(2 * target / (1 + x + floor + spread))
 
 
+@closed_form
 def remaining_distance(*, lr: ArrayLike, lam: float) -> float:
     r"""Share of the way to :math:`\pm 1/\lambda` that is left after steps with the rates `lr`.
 

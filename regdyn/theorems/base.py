@@ -6,10 +6,12 @@ so that theorems import nothing of the simulator.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Protocol
+from functools import wraps
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -51,6 +53,35 @@ def require(condition: ArrayLike, requirement: str, **got: ArrayLike) -> None:
         offending = np.broadcast_to(np.asarray(value, dtype=float), holds.shape)[~holds]
         shown[name] = float(np.ravel(offending)[0])
     raise OutsideDomain(requirement, shown)
+
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+def closed_form(function: Callable[_P, _R]) -> Callable[_P, _R]:
+    """A closed form that raises OutsideDomain where it would return NaN."""
+
+    @wraps(function)
+    def checked(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        with np.errstate(invalid="ignore"):
+            result = function(*args, **kwargs)
+        parts = result if isinstance(result, tuple) else (result,)
+        if any(isinstance(x, (float, np.ndarray)) and np.any(np.isnan(x)) for x in parts):
+            given = inspect.signature(function).bind(*args, **kwargs).arguments
+            numbers = {
+                name: np.ravel(np.asarray(value, dtype=float))
+                for name, value in given.items()
+                if np.asarray(value).dtype.kind in "fiu" and np.size(value)
+            }
+            wrong = {
+                name: x[~np.isfinite(x)][0] for name, x in numbers.items() if not np.all(np.isfinite(x))
+            }
+            shown = wrong or {name: x[0] for name, x in numbers.items()}
+            raise OutsideDomain("arguments for which it is defined", shown)
+        return result
+
+    return checked
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,17 @@ from numpy.typing import ArrayLike
 from scipy.special import erfcx, ndtr
 
 from regdyn.theorems import estimates
-from regdyn.theorems.base import Array, Assumption, Claim, Comparison, Lab, Range, Status, require
+from regdyn.theorems.base import (
+    Array,
+    Assumption,
+    Claim,
+    Comparison,
+    Lab,
+    Range,
+    Status,
+    closed_form,
+    require,
+)
 
 # From here on the continued fraction of `tail_integrals` has converged after so many terms.
 _FAR, _TERMS = 2.5, 100
@@ -16,6 +26,7 @@ _FAR, _TERMS = 2.5, 100
 _FLAT = 1e100
 
 
+@closed_form
 def mean(*, gamma: ArrayLike, beta: ArrayLike) -> Array:
     r"""Mean of :math:`\mathrm{ReLU}(\gamma \hat x + \beta)` for :math:`\hat x \sim N(0, 1)`.
 
@@ -40,6 +51,7 @@ def mean(*, gamma: ArrayLike, beta: ArrayLike) -> Array:
     return np.asarray(np.maximum(beta, 0.0) + s * first)
 
 
+@closed_form
 def second_moment(*, gamma: ArrayLike, beta: ArrayLike) -> Array:
     r"""Second moment of :math:`\mathrm{ReLU}(\gamma \hat x + \beta)`.
 
@@ -53,6 +65,7 @@ def second_moment(*, gamma: ArrayLike, beta: ArrayLike) -> Array:
     return np.asarray(np.where(r > 0, beta * beta + s * s * (1 - second), s * s * second))
 
 
+@closed_form
 def variance(*, gamma: ArrayLike, beta: ArrayLike) -> Array:
     r"""Variance :math:`M_2 - M_1^2` of :math:`\mathrm{ReLU}(\gamma \hat x + \beta)`.
 
@@ -66,6 +79,7 @@ def variance(*, gamma: ArrayLike, beta: ArrayLike) -> Array:
     return np.asarray(s * s * np.where(r > 0, positive, negative))
 
 
+@closed_form
 def leaky_mean(*, gamma: ArrayLike, beta: ArrayLike, slope: ArrayLike) -> Array:
     r"""Mean behind a leaky ReLU of slope b below 0.
 
@@ -78,6 +92,7 @@ def leaky_mean(*, gamma: ArrayLike, beta: ArrayLike, slope: ArrayLike) -> Array:
     return np.asarray(b * np.asarray(beta, dtype=float) + (1 - b) * mean(gamma=gamma, beta=beta))
 
 
+@closed_form
 def leaky_second_moment(*, gamma: ArrayLike, beta: ArrayLike, slope: ArrayLike) -> Array:
     r"""Second moment behind a leaky ReLU of slope b below 0.
 
@@ -93,6 +108,7 @@ def leaky_second_moment(*, gamma: ArrayLike, beta: ArrayLike, slope: ArrayLike) 
     return np.asarray(above + b * b * below)
 
 
+@closed_form
 def leaky_variance(*, gamma: ArrayLike, beta: ArrayLike, slope: ArrayLike) -> Array:
     r"""Variance behind a leaky ReLU of slope b below 0.
 
@@ -109,6 +125,7 @@ def leaky_variance(*, gamma: ArrayLike, beta: ArrayLike, slope: ArrayLike) -> Ar
     return np.asarray(variance(**above) + b * b * variance(**below) + crossed)
 
 
+@closed_form
 def truncated_normal_form(*, gamma: ArrayLike, beta: ArrayLike) -> Array:
     r"""The mean as written with a truncated normal law and with the sign of gamma left in.
 
@@ -127,6 +144,7 @@ def truncated_normal_form(*, gamma: ArrayLike, beta: ArrayLike) -> Array:
     return np.asarray(sign * mean(gamma=gamma, beta=sign * np.asarray(beta, dtype=float)))
 
 
+@closed_form
 def activation_probability(*, gamma: ArrayLike, beta: ArrayLike) -> Array:
     r"""Probability :math:`\Phi(\beta / |\gamma|)` that the unit is active.
 
@@ -136,6 +154,7 @@ def activation_probability(*, gamma: ArrayLike, beta: ArrayLike) -> Array:
     return np.asarray(ndtr(r))
 
 
+@closed_form
 def tail_integrals(a: ArrayLike) -> tuple[Array, Array, Array]:
     r"""Integrals of the normal law beyond :math:`a \ge 0`, divided by its density there.
 

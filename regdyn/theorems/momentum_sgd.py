@@ -15,6 +15,7 @@ from regdyn.theorems.base import (
     Range,
     Relation,
     Status,
+    closed_form,
     require,
 )
 from regdyn.theorems.estimates import exact, joined, std, with_error
@@ -28,6 +29,7 @@ _ROUNDING = 1e-15
 # --- The mean -------------------------------------------------------------------------------------
 
 
+@closed_form
 def critical_momentum(*, lr: ArrayLike, lam: ArrayLike) -> Array:
     r"""The largest momentum without oscillation, :math:`(1 - \sqrt a)^2` with :math:`a = \eta \lambda`.
 
@@ -59,6 +61,7 @@ def _decrements(lr: ArrayLike, momentum: ArrayLike, lam: ArrayLike) -> tuple[Arr
     return a, a / largest, largest
 
 
+@closed_form
 def roots(*, lr: ArrayLike, momentum: ArrayLike, lam: ArrayLike) -> tuple[Array, Array]:
     r"""Both roots of the recursion of the mean, the larger one first.
 
@@ -79,6 +82,7 @@ def roots(*, lr: ArrayLike, momentum: ArrayLike, lam: ArrayLike) -> tuple[Array,
     return 1 - slow, 1 - fast
 
 
+@closed_form
 def mean(
     t: ArrayLike, *, lr: ArrayLike, momentum: ArrayLike, lam: ArrayLike, theta0: ArrayLike = 1.0
 ) -> Array:
@@ -126,6 +130,7 @@ def mean(
     return np.asarray(theta0 * unit)
 
 
+@closed_form
 def first_passage(
     *, lr: ArrayLike, momentum: ArrayLike, lam: ArrayLike, theta0: ArrayLike, threshold: ArrayLike
 ) -> Array:
@@ -175,6 +180,7 @@ def first_passage(
 # --- Under noise ----------------------------------------------------------------------------------
 
 
+@closed_form
 def moments(
     steps: int, *, lr: float, momentum: float, lam: float, sigma: ArrayLike, theta0: float
 ) -> tuple[Array, Array]:
@@ -190,6 +196,7 @@ def moments(
     return means[:, 0], covariances[:, 0, 0]
 
 
+@closed_form
 def state_moments(
     steps: int, *, lr: float, momentum: float, lam: float, sigma: ArrayLike, theta0: float
 ) -> tuple[Array, Array]:
@@ -235,12 +242,14 @@ def state_moments(
     return means, covariances
 
 
+@closed_form
 def transition_matrix(*, lr: float, momentum: float, lam: float) -> tuple[Array, Array]:
     r"""M and q of :math:`x_t = M x_{t-1} + q \xi_t` for :math:`x = (\theta, b)`."""
     transition = np.array([[1.0 - lr * lam, -lr * momentum], [lam, momentum]])
     return transition, np.array([-lr, 1.0])
 
 
+@closed_form
 def stationary_variance(
     *, lr: ArrayLike, momentum: ArrayLike, lam: ArrayLike, sigma: ArrayLike
 ) -> Array:
@@ -262,6 +271,7 @@ def stationary_variance(
     return np.asarray(np.divide(lr, lam) * np.square(sigma) * (1 + mu) / ((1 - mu) * bracket))
 
 
+@closed_form
 def stationary_covariance(
     *, lr: ArrayLike, momentum: ArrayLike, lam: ArrayLike, sigma: ArrayLike
 ) -> Array:

@@ -23,6 +23,7 @@ from regdyn.theorems.base import (
     Range,
     Relation,
     Status,
+    closed_form,
     require,
 )
 from regdyn.theorems.estimates import Estimate, quantile
@@ -33,6 +34,7 @@ BURN_IN: Mapping[str, float] = {"sigma": 1e-5, "burn_in_sigma": 1e-3, "burn_in_s
 """The noise of mehta2019, figure 4."""
 
 
+@closed_form
 def barrier(*, threshold: ArrayLike, spread: ArrayLike) -> Array:
     r"""Where the mean stands when half of the trajectories have been below the threshold.
 
@@ -64,6 +66,7 @@ def _logarithm(theta0: ArrayLike, target: ArrayLike) -> Array:
     return np.asarray(np.log(start / end))
 
 
+@closed_form
 def geometric(
     *,
     rate: ArrayLike,
@@ -99,6 +102,7 @@ def geometric(
     return np.asarray(0.5 * np.log1p((start**2 - b**2) / target**2) / -np.log1p(-k))
 
 
+@closed_form
 def momentum_roots(*, lr: ArrayLike, momentum: ArrayLike, lam: ArrayLike) -> tuple[Array, Array]:
     r"""z+ and c+ of :math:`w_t = w_0 (c_+ z_+^t + (1 - c_+) z_-^t)` under momentum SGD with L2.
 
@@ -125,6 +129,7 @@ def momentum_roots(*, lr: ArrayLike, momentum: ArrayLike, lam: ArrayLike) -> tup
     return z_plus, (1 - a - z_minus) / (z_plus - z_minus)
 
 
+@closed_form
 def sgd(
     *, lr: ArrayLike, momentum: ArrayLike, lam: ArrayLike, sigma: ArrayLike = 0.0,
     theta0: ArrayLike = 1.0, threshold: ArrayLike = 1e-3,
@@ -153,6 +158,7 @@ def sgd(
     return np.asarray((far + np.log(c_plus)) / -np.log(z_plus))
 
 
+@closed_form
 def slowed_time(y: ArrayLike) -> Array:
     r"""F(y) = :math:`\sqrt{1+y^2} + \ln\frac{y}{1+\sqrt{1+y^2}}`, whose derivative is
     :math:`\sqrt{1+y^2}/y`.
@@ -167,6 +173,7 @@ def slowed_time(y: ArrayLike) -> Array:
     return np.asarray(root - np.arcsinh(1 / x))
 
 
+@closed_form
 def memory_delay(*, beta2: ArrayLike, early: ArrayLike, late: ArrayLike) -> Array:
     r"""Steps lost while the root of the second moment falls from `early` to `late`.
 
@@ -184,6 +191,7 @@ def memory_delay(*, beta2: ArrayLike, early: ArrayLike, late: ArrayLike) -> Arra
     return np.asarray(2 / -np.log(b2) * np.log((1 + a / b) / 2))
 
 
+@closed_form
 def adam(
     *, lr: ArrayLike, beta2: ArrayLike, lam: ArrayLike, beta1: ArrayLike = 0.0, sigma: ArrayLike,
     burn_in_sigma: ArrayLike = 0.0, burn_in_steps: ArrayLike = 0, theta0: ArrayLike = 1.0,
@@ -239,6 +247,7 @@ def _shifted_barrier(
     return np.asarray(np.maximum(wide - shift * (wide - b) / wide, b))
 
 
+@closed_form
 def adagrad(
     *, lr: ArrayLike, lam: ArrayLike, sigma: ArrayLike = 0.0, burn_in_sigma: ArrayLike,
     burn_in_steps: ArrayLike, theta0: ArrayLike = 1.0, threshold: ArrayLike = 1e-3,
@@ -280,6 +289,7 @@ def adagrad(
     return np.asarray(steps + quiet + (std * far / (2 * eta * l2)) ** 2)
 
 
+@closed_form
 def amsgrad(
     *, lr: ArrayLike, beta2: ArrayLike, lam: ArrayLike, sigma: ArrayLike = 0.0,
     burn_in_sigma: ArrayLike, burn_in_steps: ArrayLike, theta0: ArrayLike = 1.0,
@@ -321,6 +331,7 @@ def amsgrad(
     return np.asarray(steps * (1 - root / size) + gone / (-2 * np.log(b2)) + root / (eta * l2) * far)
 
 
+@closed_form
 def adadelta(
     *, lr: ArrayLike = 1.0, eps: ArrayLike = 1e-6, lam: ArrayLike, sigma: ArrayLike = 0.0,
     theta0: ArrayLike = 1.0, threshold: ArrayLike = 1e-3,
@@ -348,6 +359,7 @@ def adadelta(
     return geometric(rate=rate, theta0=start, threshold=threshold, spread=spread)
 
 
+@closed_form
 def largest_gradient(*, beta2: ArrayLike, level: float = 0.5) -> Array:
     r"""Quantile of the stationary :math:`\max_k \beta_2^k |z_{t-k}|`, z standard normal (claim B2f).
 
@@ -376,6 +388,7 @@ def largest_gradient(*, beta2: ArrayLike, level: float = 0.5) -> Array:
     return np.asarray(np.reshape(found, b2.shape))
 
 
+@closed_form
 def adamax(
     *, lr: ArrayLike, beta2: ArrayLike, lam: ArrayLike, sigma: ArrayLike, burn_in_sigma: ArrayLike,
     burn_in_steps: ArrayLike, beta1: ArrayLike = 0.9, theta0: ArrayLike = 1.0,
@@ -504,6 +517,7 @@ def _adamax_wrong(lam: float) -> Array:
     return np.asarray(early / (2e-3 * lam) * np.log(1e3))
 
 
+@closed_form
 def walk_spread(*, rate: ArrayLike, step: ArrayLike) -> Array:
     r"""Stationary std :math:`\sqrt{h^2/(1 - \rho^2)}`, :math:`\rho = 1 - \mathrm{rate}`, of a
     decaying walk.
@@ -568,6 +582,7 @@ def _ordering(lab: Lab, *, lam: float, other: str) -> Comparison:
     )  # fmt: skip
 
 
+@closed_form
 def crossing(
     *, other: str = "weight decay", sigma: ArrayLike | None = None, theta0: float = 1.0,
     threshold: float = 1e-3, low: float = 1e-4, high: float = 0.1,

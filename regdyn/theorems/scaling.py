@@ -8,12 +8,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from regdyn.theorems import estimates
-from regdyn.theorems.base import Assumption, Claim, Comparison, Lab, Range, Status, require
+from regdyn.theorems.base import Assumption, Claim, Comparison, Lab, Range, Status, closed_form, require
 from regdyn.theorems.stationary import drift_factor
 
 Array = NDArray[np.float64]
 
 
+@closed_form
 def square_root_rule(
     k: ArrayLike,
     *,
@@ -60,6 +61,7 @@ def square_root_rule(
     }
 
 
+@closed_form
 def square_root_error(
     k: ArrayLike,
     *,
@@ -89,6 +91,7 @@ def square_root_error(
     return np.asarray((k - 1) * _change_per_batch(lr, lam, sigma, beta2, theta0))
 
 
+@closed_form
 def largest_batch_factor(
     *,
     lr: ArrayLike,
@@ -130,6 +133,7 @@ def _change_per_batch(
     return 0.625 * (1 - beta2) + 2 * lr * lam / sigma + (lam * theta0 / sigma) ** 2 / 3
 
 
+@closed_form
 def adam_l2_decay_rate(
     *,
     lr: ArrayLike,
@@ -175,6 +179,7 @@ def adam_l2_decay_rate(
     return np.asarray(-np.log1p(-2 * pull / (middle + np.sqrt(np.maximum(middle**2 - 4 * pull, 0.0)))))
 
 
+@closed_form
 def decoupled_decay_rate(*, lr: ArrayLike, lam: ArrayLike) -> Array:
     r"""Rate of the mean of a weight under decoupled decay, whatever the noise and the rule.
 

@@ -15,11 +15,12 @@ from scipy.special import erf, gammaln, ndtr
 
 from regdyn.parameters import check_choice
 from regdyn.theorems import estimates
-from regdyn.theorems.base import Claim, Comparison, Lab, Range, Status, require
+from regdyn.theorems.base import Claim, Comparison, Lab, Range, Status, closed_form, require
 
 Array = NDArray[np.float64]
 
 
+@closed_form
 def adam_l2_std(
     *,
     lr: ArrayLike,
@@ -115,6 +116,7 @@ def _share_of_theta(strength: Array, largest: Array, floor: Array, floor_root: A
     return np.asarray(np.exp(x))
 
 
+@closed_form
 def drift_factor(
     *,
     beta1: ArrayLike,
@@ -150,6 +152,7 @@ def drift_factor(
     return f * (1 + c * w / 2 - h * (1 - beta1) * (1 - beta2) / (1 - beta1 * beta2))
 
 
+@closed_form
 def step_rms(
     *,
     lr: ArrayLike,
@@ -177,6 +180,7 @@ def step_rms(
     return np.asarray(lr) * f * (1 - beta1) * np.sqrt(one - 2 * h * _overlap(beta1, beta2))
 
 
+@closed_form
 def adamw_std(
     *,
     lr: ArrayLike,
@@ -220,6 +224,7 @@ def adamw_std(
     return np.asarray(lr) * f * (1 - beta1) * np.sqrt(lags / (decay * (2 - decay)))
 
 
+@closed_form
 def equilibrium_ratio(*, decay: ArrayLike, beta1: ArrayLike, beta2: ArrayLike) -> Array:
     r"""Rms step over rms weight of AdamW under noise alone, :math:`\epsilon = 0`.
 
@@ -259,6 +264,7 @@ def _lag_sum(x: Array) -> Array:
     return (1 + x) / (1 - x)
 
 
+@closed_form
 def sgd_std(
     *,
     lr: ArrayLike,
@@ -316,6 +322,7 @@ def sgd_std(
     return np.asarray(scale * np.sqrt(top / (a * (1 - mu + a * ahead) * room)))
 
 
+@closed_form
 def adamax_factors(
     *, beta2: float, eps_ratio: float = 0.0, eps_denominator_ratio: float = 0.0
 ) -> tuple[float, float]:
@@ -362,6 +369,7 @@ def adamax_factors(
     return float(drift), float(spread)
 
 
+@closed_form
 def adamax_std(
     *,
     lr: float,
@@ -431,6 +439,7 @@ def adamax_std(
     return float(np.sqrt(q) * sigma / l2)
 
 
+@closed_form
 def largest_second_moment(
     *, steps: ArrayLike, beta2: ArrayLike, sigma: ArrayLike = 1.0, level: float = 0.5
 ) -> Array:
@@ -477,6 +486,7 @@ def largest_second_moment(
     return np.asarray(0.5 * (low + high) * sigma**2)
 
 
+@closed_form
 def adadelta_rate(*, sigma: ArrayLike, rho: ArrayLike, eps: ArrayLike) -> Array:
     r"""Rms step of Adadelta over :math:`\sigma` under noise alone, at learning rate 1.
 
@@ -505,6 +515,7 @@ def adadelta_rate(*, sigma: ArrayLike, rho: ArrayLike, eps: ArrayLike) -> Array:
     return np.asarray(np.sqrt(eps * c / (1 - c)) / sigma)
 
 
+@closed_form
 def stationary_std(
     optimizer: str,
     *,
@@ -597,6 +608,7 @@ def _scale_of(given: dict[str, Any]) -> dict[str, Any]:
     return {name: given[name] for name in ("lr", "sigma", "l2", "decay")}
 
 
+@closed_form
 def share_below(*, threshold: ArrayLike, std: ArrayLike) -> Array:
     r"""Share of time that :math:`|\theta|` spends below a threshold, for a normal law of mean 0.
 

@@ -9,9 +9,20 @@ from numpy.typing import ArrayLike
 from scipy.special import ndtri
 
 from regdyn.theorems import estimates
-from regdyn.theorems.base import Array, Assumption, Claim, Comparison, Lab, Range, Status, require
+from regdyn.theorems.base import (
+    Array,
+    Assumption,
+    Claim,
+    Comparison,
+    Lab,
+    Range,
+    Status,
+    closed_form,
+    require,
+)
 
 
+@closed_form
 def ratio_after(
     t: ArrayLike, *, gamma0: ArrayLike, beta0: ArrayLike, rate: ArrayLike, alpha: ArrayLike = 0.0
 ) -> Array:
@@ -52,6 +63,7 @@ def ratio_after(
         return np.asarray((beta + shifted) / np.abs(gamma))
 
 
+@closed_form
 def steps_until_ratio(
     target: ArrayLike, *, gamma0: ArrayLike, beta0: ArrayLike, rate: ArrayLike, alpha: ArrayLike
 ) -> Array:
@@ -79,6 +91,7 @@ def steps_until_ratio(
     return np.asarray(np.log(growth) / -np.log1p(-a))
 
 
+@closed_form
 def steps_until_active(
     probability: ArrayLike, *, gamma0: ArrayLike, beta0: ArrayLike, rate: ArrayLike, alpha: ArrayLike
 ) -> Array:
@@ -98,6 +111,7 @@ def steps_until_active(
     return steps_until_ratio(ndtri(p), gamma0=gamma0, beta0=beta0, rate=rate, alpha=alpha)
 
 
+@closed_form
 def adam_first_ratio(
     *, gamma0: ArrayLike, beta0: ArrayLike, lr: ArrayLike, lam: ArrayLike, eps: ArrayLike = 0.0
 ) -> Array:

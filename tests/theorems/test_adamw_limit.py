@@ -13,7 +13,8 @@ from regdyn.errors import OutsideDomain
 from regdyn.optimizers import make_optimizer
 from regdyn.theorems.adamw_limit import adamw_limit, remaining_distance
 
-targets = st.floats(-1e3, 1e3)
+# Below, products with lam lose digits to underflow.
+targets = st.floats(-1e3, 1e3).filter(lambda x: x == 0 or abs(x) > 1e-290)
 positive = st.floats(1e-3, 1e3)
 
 
