@@ -28,7 +28,7 @@ other claims with probability {confidence:.0%}. The numbers come from
 
 ({seconds:.0f} s on {machine}); every page says what was printed, what holds and for which parameters.
 
-| claim | paper | verdict | effect | interval | tolerance | what is tested |
+| claim | paper | verdict | effect | interval | allowed | what is tested |
 | --- | --- | --- | ---: | ---: | ---: | --- |
 """
 
@@ -57,7 +57,7 @@ def _row(claim: Claim, result: dict[str, Any]) -> str:
     cells = (
         f"[{claim.id}](claims/{claim.id}.md)", claim.paper, result["verdict"],
         _number(result["effect"]), f"{_number(result['ci_low'])} … {_number(result['ci_high'])}",
-        f"{claim.tolerance:g}", claim.statement,
+        claim.allowed, claim.statement,
     )  # fmt: skip
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
@@ -71,7 +71,7 @@ def _page(claim: Claim, result: dict[str, Any]) -> str:
     )
     measured = (
         f"Effect {_number(result['effect'])}, interval {_number(result['ci_low'])} to "
-        f"{_number(result['ci_high'])}, tolerance {claim.tolerance:g}, n = {result['n']:,}, "
+        f"{_number(result['ci_high'])}, allowed {claim.allowed}, n = {result['n']:,}, "
         f"seed {result['seed']}, {result['seconds']:.1f} s"
     )
     return f"""# {claim.id}: {result["verdict"]}

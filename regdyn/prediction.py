@@ -28,8 +28,11 @@ Array = NDArray[np.float64]
 
 CLOSURE = "moment closure"
 
-# Steps for which a schedule given as a function is read.
-_MOST_READ = 10**7
+# Steps for which a schedule given as a function is read, at least and at most.
+_READ, _MOST_READ = 10**6, 10**7
+
+# A closed form that is further from the closure does not apply.
+_NEAR = 0.1
 
 # Where the inverse looks for lambda: decades below 1, and points per decade.
 _DECADES = 9
@@ -48,7 +51,7 @@ class Prediction:
         As given.
     median_steps
         Steps until half of all trajectories have been below the threshold, be that within `steps` or
-        not; inf for never.
+        not; inf for more than 10^12.
     mean, std
         Of theta after `steps`.
     stationary_std
@@ -60,7 +63,8 @@ class Prediction:
     method
         Where `median_steps` comes from.
     closed_form, closed_form_steps
-        The closed form that applies, as named in `regdyn.theorems.passage`, and its steps; or None.
+        The closed form that applies, as named in `regdyn.theorems.passage`, and its steps; None where
+        there is none or it is more than 10 percent away from the closure.
     caveats
         What may make the prediction worse than its usual 3 percent, or what it does not say.
     """
@@ -147,6 +151,7 @@ class _Weight:
     sigma: Array
     burn_in: tuple[float, float, int] | None
     schedule: Array | None
+    known: int
     theta0: float
     threshold: float
     steps: int
@@ -191,12 +196,14 @@ def _checked(
         rule = make_optimizer(optimizer, **hyperparameters)
     steps = check_integer("steps", steps, 1, closure.HORIZON)
     stds, burn_in = _stds(sigma, burn_in_sigma, burn_in_steps)
+    factors, known = _factors(schedule, steps)
     return _Weight(
         rule=rule,
         regularization=check_choice("regularization", regularization, REGULARIZATIONS),
         sigma=stds,
         burn_in=burn_in,
-        schedule=_factors(schedule, steps),
+        schedule=factors,
+        known=known,
         theta0=abs(check_number("theta0", theta0, "(-inf, inf)")),
         threshold=check_number("threshold", threshold, "(0, inf)"),
         steps=steps,
@@ -222,16 +229,20 @@ def _stds(
     return stds, (early, late, length)
 
 
-def _factors(schedule: Any, steps: int) -> Array | None:
+def _factors(schedule: Any, steps: int) -> tuple[Array | None, int]:
+    """Factors of the steps, None where they are all 1, and for how many steps they are known."""
     if schedule is None:
-        return None
+        return None, closure.HORIZON
+    known = closure.HORIZON
     if callable(schedule):
-        if steps > _MOST_READ:
-            raise InvalidParameter("steps", f"at most {_MOST_READ:g} with a schedule", steps)
-        schedule = schedule(np.arange(1, steps + 1))
+        known = max(min(steps, _MOST_READ), _READ)
+        schedule = schedule(np.arange(1, known + 1))
     factors = _numbers("schedule", schedule)
-    # Not followed where it says nothing: a constant schedule leaves the closed forms in place.
-    return None if np.all(factors == 1) else factors
+    # A constant schedule leaves the closed forms in place.
+    if np.all(factors == 1):
+        return None, closure.HORIZON
+    settled = np.all(factors[len(factors) // 2 :] == factors[-1])
+    return factors, closure.HORIZON if settled else known
 
 
 def _numbers(name: str, values: Any) -> Array:
@@ -271,7 +282,8 @@ def predict(
         Std in the first steps (1e-3), and how many they are (100).
     schedule
         Factors on the learning rate, one for each step, the last of which holds on; or a schedule of
-        `regdyn.dynamics.schedules`, read for `steps` steps and held from there.
+        `regdyn.dynamics.schedules`, read for a million steps, or `steps` if that is more; a median
+        beyond, where the last factor is held, is named in the caveats.
     theta0, threshold
         Start of the weight, and where it counts as dead.
     steps
@@ -320,6 +332,8 @@ def _predicted(weight: _Weight, lam: float) -> Prediction:
 
 
 def _stationary_std(weight: _Weight, lam: float) -> float | None:
+    if weight.known < closure.HORIZON:
+        return None  # the learning rate goes on changing
     lr = weight.rule.lr * (1.0 if weight.schedule is None else float(weight.schedule[-1]))
     try:
         return stationary.stationary_std(
@@ -394,6 +408,8 @@ def _caveats(
 ) -> tuple[str, ...]:
     """What the closure does not do well here, in sentences."""
     found = []
+    if max(median, weight.steps) > weight.known < closure.HORIZON:
+        found.append(f"the schedule is read for {weight.known} steps, its last factor held from there")
     name, late = weight.rule.name, float(weight.sigma[-1])
     hyper = weight.hyperparameters
     if math.isfinite(median) and median > 0:
@@ -407,15 +423,19 @@ def _caveats(
         if median < 50:
             found.append("a passage within 50 steps: the start is not Gaussian")
     memory = hyper.get("beta2", hyper.get("alpha", hyper.get("rho", 1.0)))
-    if name not in ("sgd", "adagrad", "adadelta") and memory < 0.9:
+    if name not in ("sgd", "adagrad", "adadelta") and memory <= 0.9:
         found.append(f"a second moment of few gradients ({memory:g}) fluctuates beyond second order")
     if name == "adadelta" and np.max(weight.sigma) ** 2 > 2 * hyper["eps"]:
         found.append("noise beyond sqrt(eps): the two averages of Adadelta fluctuate together")
     strength = weight.rule.lr * lam
-    if name in ("adam", "rmsprop") and weight.regularization == "l2" and strength >= 0.5 * late:
-        found.append(
-            "lr lam > sigma / 2: the late weight swings, its law is not Gaussian and the share is off"
-        )
+    if weight.regularization == "l2" and strength >= 0.5 * late:
+        if name in ("adam", "rmsprop"):
+            found.append("lr lam > sigma / 2: the late weight swings, and the share is off")
+        elif name == "adamax":
+            found.append("lr lam > sigma / 2: the weight swings, and passage and share are off")
+    pull = lam * weight.theta0 if weight.regularization == "l2" else 0.0
+    if name == "adadelta" and pull > 20 * math.sqrt(hyper["eps"]):
+        found.append("lam theta0 far beyond sqrt(eps): Adadelta's steps start from nothing")
     if name == "adagrad":
         found.append("no stationary spread: Adagrad's sum grows for ever")
     if name == "amsgrad":

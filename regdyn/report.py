@@ -63,7 +63,8 @@ def html(report: CheckReport) -> str:
     counts: dict[str, int] = {}
     for finding in report.findings:
         counts[finding.verdict] = counts.get(finding.verdict, 0) + 1
-    summary = ", ".join(f"{number} {verdict}" for verdict, number in counts.items())
+    words = {"holds": "hold", "refuted": "are refuted", "inconclusive": "are inconclusive"}
+    summary = ", ".join(f"{number} {words.get(v, v)}" for v, number in counts.items())
     about = (
         f"{len(report.findings)} claims: {summary}. Budget {report.budget}, seed {report.seed}, "
         f"{report.seconds:.0f} s, regdyn {report.provenance['regdyn_version']}, "
@@ -81,8 +82,9 @@ def html(report: CheckReport) -> str:
 <h1>What the papers claim, tested</h1>
 <p>{escape(about)}</p>
 <p class="soft">An effect is (measured − claimed) / scale, shown at the point that decides, with its
-confidence interval. A claim holds if all intervals lie within the tolerance, and is refuted if one lies
-outside. The intervals of all claims on record hold together with probability
+confidence interval. A claim holds if all intervals lie within what is allowed (on one side alone for a
+bound), and is refuted if one lies wholly outside. What is not left to chance is exact. The intervals of
+all claims on record hold together with probability
 {1 - report.error_rate:.0%}. A negative control is a deliberately wrong variant of the claim that the
 same measurements must refute.</p>
 <div class="scroll">{_overview(report.findings)}</div>
@@ -94,7 +96,7 @@ same measurements must refute.</p>
 
 def _overview(findings: Iterable[Finding]) -> str:
     heads = ("claim", "paper", "verdict", "on record")
-    numbers = ("effect", "interval", "tolerance", "n", "seconds")
+    numbers = ("effect", "interval", "allowed", "n", "seconds")
     head = "".join(f"<th>{text}</th>" for text in heads)
     head += "".join(f'<th class="number">{text}</th>' for text in numbers) + "<th>control</th>"
     return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(map(_row, findings))}</tbody></table>"
@@ -103,8 +105,8 @@ def _overview(findings: Iterable[Finding]) -> str:
 def _row(finding: Finding) -> str:
     claim, judgement = finding.claim, finding.judgement
     numbers = (
-        f"{judgement.effect:.3g}", f"{judgement.low:.2g} … {judgement.high:.2g}",
-        f"{claim.tolerance:g}", f"{finding.n:,}", f"{finding.seconds:.2f}",
+        f"{judgement.effect:.3g}", judgement.interval, escape(claim.allowed),
+        f"{finding.n:,}", f"{finding.seconds:.2f}",
     )  # fmt: skip
     cells = [
         f'<td><a href="#{claim.id}">{claim.id}</a></td>',
@@ -140,8 +142,8 @@ def _section(finding: Finding) -> str:
     else:
         facts.append((
             "measured",
-            f"effect {judgement.effect:.3g}, interval {judgement.low:.3g} to {judgement.high:.3g}, "
-            f"tolerance {claim.tolerance:g}, n {finding.n:,}, {len(finding.cases)} parameter sets",
+            f"effect {judgement.effect:.3g}, interval {judgement.interval}, "
+            f"allowed {claim.allowed}, n {finding.n:,}, {len(finding.cases)} parameter sets",
         ))  # fmt: skip
     rows = "".join(f"<dt>{name}</dt><dd>{escape(text)}</dd>" for name, text in facts)
     return f"""<section id="{claim.id}">
@@ -150,7 +152,7 @@ def _section(finding: Finding) -> str:
 <figure>{_equation(claim.equation)}</figure>
 {_picture(finding)}
 <dl>{rows}</dl>
-<details><summary>Derivation: theory/{escape(claim.derivation)}.py</summary>
+<details><summary>Derivation, as recorded when theory/{escape(claim.derivation)}.py last ran</summary>
 <pre>{escape(derivation(claim.derivation))}</pre></details>
 </section>"""
 

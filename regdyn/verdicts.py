@@ -189,6 +189,13 @@ class Judgement:
     high: float
     point: int
 
+    @property
+    def interval(self) -> str:
+        """The interval in three digits."""
+        if self.low == self.high:
+            return "exact"
+        return f"{self.low:.3g} … {self.high:.3g}"
+
 
 def judge(effect: Array, low: Array, high: Array, relation: Relation, tolerance: float) -> Judgement:
     """The verdict on effects with intervals.
@@ -332,7 +339,7 @@ class CheckReport:
 
 
 def check(
-    claims: Iterable[str] | None = None,
+    claims: str | Iterable[str] | None = None,
     *,
     budget: str = "quick",
     seed: int = 0,
@@ -346,7 +353,7 @@ def check(
     Parameters
     ----------
     claims
-        Ids ("A1a") or their beginnings ("A1", "C"); all claims where None.
+        Ids ("A1a") or their beginnings ("A1", "C"), or one of these; all claims where None.
     budget
         "quick" or "full": more parameter sets and larger ensembles.
     seed
@@ -384,12 +391,13 @@ def check(
     )
 
 
-def select(claims: Iterable[str] | None) -> list[Claim]:
+def select(claims: str | Iterable[str] | None) -> list[Claim]:
     """The claims with these ids or beginnings of ids, each once, in the order of the registry."""
     if claims is None:
         return list(CLAIMS.values())
     wanted: set[str] = set()
-    for text in claims:
+    for given in [claims] if isinstance(claims, str) else claims:
+        text = str(given)[:1].upper() + str(given)[1:].lower()
         found = (
             [text] if text in CLAIMS else [name for name in CLAIMS if text and name.startswith(text)]
         )
@@ -450,7 +458,7 @@ def check_claim(
     """
     begin = time.perf_counter()
     cases = claim.cases if cases is None else cases
-    violated = [text for case in cases for text in violations(claim, case)]
+    violated = list(dict.fromkeys(text for case in cases for text in violations(claim, case)))
     if violated:
         nothing = Judgement(OUTSIDE, np.nan, np.nan, np.nan, -1)
         seconds = time.perf_counter() - begin

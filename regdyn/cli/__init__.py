@@ -21,7 +21,7 @@ from regdyn.errors import InvalidParameter, OutsideDomain
 _UsageError: type[Exception] = typer.BadParameter.__mro__[2]
 
 # Options whose name is not the parameter's with dashes.
-_FLAGS = {"optimizer": "--opt", "regularization": "--reg"}
+_FLAGS = {"optimizer": "--opt", "regularization": "--reg", "claim": "CLAIM"}
 
 INTERRUPTED = 130
 

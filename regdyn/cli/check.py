@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from regdyn.cli.options import Say, command, option, plain_console
+from regdyn.cli.options import Say, command, option, plain_console, print_table
 from regdyn.errors import InvalidParameter
 
 if TYPE_CHECKING:
@@ -119,14 +119,15 @@ def _print(report: CheckReport) -> None:
 
     console = plain_console()
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for heading in ("claim", "paper", "verdict"):
-        table.add_column(heading)
-    for heading in ("effect", "interval", "tolerance", "n", "seconds"):
+    table.add_column("claim")
+    table.add_column("paper", max_width=30)
+    table.add_column("verdict", no_wrap=True)
+    for heading in ("effect", "interval", "allowed", "n", "seconds"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("control")
     for finding in report.findings:
         table.add_row(*_row(finding))
-    console.print(table)
+    print_table(console, table)
     for finding in report.findings:
         for text in finding.violated:
             console.print(f"{finding.claim.id}: {text}", highlight=False, soft_wrap=True)
@@ -135,8 +136,9 @@ def _print(report: CheckReport) -> None:
     count = len(report.findings)
     lines = [
         f"{count} claim{'s' if count > 1 else ''}, budget {report.budget}, seed {report.seed}, "
-        f"{report.seconds:.1f} s. An effect is (measured - claimed) / scale; all intervals hold "
-        f"together with probability {1 - report.error_rate:.0%} for a run of all claims."
+        f"{report.seconds:.1f} s. An effect is (measured - claimed) / scale where it decides; a "
+        "bound (<=, >=) counts on one side alone. All intervals hold together with probability "
+        f"{1 - report.error_rate:.0%} for a run of all claims."
     ]
     if differing:
         lines.append(f"Not as on record: {', '.join(differing)}.")
@@ -150,7 +152,7 @@ def _row(finding: Finding) -> tuple[str, ...]:
     judgement = finding.judgement
     verdict = finding.verdict
     if not finding.as_recorded:
-        verdict += f" (on record: {finding.claim.recorded})"
+        verdict += f", not {finding.claim.recorded}"
     if finding.violated:
         return (finding.claim.id, finding.claim.paper, verdict, *("" for _ in range(6)))
     return (
@@ -158,8 +160,8 @@ def _row(finding: Finding) -> tuple[str, ...]:
         finding.claim.paper,
         verdict,
         f"{judgement.effect:.3g}",
-        f"{judgement.low:.2g} … {judgement.high:.2g}",
-        f"{finding.claim.tolerance:g}",
+        judgement.interval,
+        finding.claim.allowed,
         f"{finding.n}",
         f"{finding.seconds:.2f}",
         finding.control.verdict,

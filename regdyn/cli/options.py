@@ -17,6 +17,7 @@ from regdyn.parameters import check_choice, check_number
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
     from regdyn.dynamics.noise import Stds
 
@@ -201,6 +202,15 @@ def make_decays(options: dict[str, Any]) -> tuple[list[Optimizer], list[str], li
         check_choice("regularization", name, REGULARIZATIONS)
     lams = [check_number("lam", text, "[0, inf)") for text in split("lam", options["lam"])]
     return make_rules(names, options), regularizations, lams
+
+
+def print_table(console: Console, table: Table) -> None:
+    """Print a table at its own width: a number that is cut to fit a narrow terminal misleads."""
+    from rich.measure import Measurement
+
+    wanted = Measurement.get(console, console.options.update(max_width=400), table).maximum
+    console.width = max(console.width, wanted)
+    console.print(table)
 
 
 def plain_console() -> Console:

@@ -14,11 +14,12 @@ from regdyn.cli.options import (
     make_stds,
     option,
     plain_console,
+    print_table,
     progress_bar,
     std_options,
     weight_options,
 )
-from regdyn.errors import InvalidParameter
+from regdyn.errors import InvalidParameter, OutsideDomain
 from regdyn.parameters import check_integer, check_number
 
 if TYPE_CHECKING:
@@ -43,11 +44,15 @@ def _options() -> list[inspect.Parameter]:
         option(None, str | None, "--loss", "Share that a weight may lose and still count as left "
                "alone, in (0, 1) (0.1).", metavar="X"),
         option(False, bool, "--verify", "Simulate beside it and print the error."),
-        option("1024", str, "--trajectories", "Size of the ensemble of --verify, >= 1.", metavar="N"),
+        option(None, str | None, "--trajectories", "Size of the ensemble of --verify, >= 1 (1024).",
+               metavar="N"),
         option("0", str, "--seed", "Key of the random streams of --verify.", metavar="N"),
         option(None, str | None, "--threads", "Threads of --verify (all processors).", metavar="N"),
         option(False, bool, "--json", "Print JSON instead of a table."),
     ]  # fmt: skip
+
+
+_TRAJECTORIES = 1024
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,7 @@ class _Weight:
     rule: Optimizer
     regularization: str
     stds: Stds
-    schedule: Schedule
+    schedule: Schedule | None
     theta0: str
     threshold: str
 
@@ -95,7 +100,8 @@ def predict(**options: Any) -> None:
     rules, regularizations, lams = make_decays(options)
     steps = check_integer("steps", options["steps"], 1, 10**12)
     stds = make_stds(options)
-    schedule = parse_schedule(options["schedule"], steps)
+    constant = options["schedule"] == "constant"
+    schedule = None if constant else parse_schedule(options["schedule"], steps)
     weights = [
         _Weight(rule, regularization, stds, schedule, options["theta0"], options["threshold"])
         for rule, regularization in product(rules, regularizations)
@@ -105,17 +111,24 @@ def predict(**options: Any) -> None:
         return
     if options["loss"] is not None:
         raise InvalidParameter("loss", "used with --within")
+    if options["trajectories"] is not None and not options["verify"]:
+        raise InvalidParameter("trajectories", "used with --verify")
     from regdyn.prediction import predict as run
 
-    predictions = [
-        run(weight.rule, lam=lam, steps=steps, **weight.parameters())
-        for weight in weights
-        for lam in lams
-    ]
-    simulated: list[_Simulated] = []
-    if options["verify"]:
-        pairs = [weight for weight in weights for _ in lams]
-        simulated = _simulate(pairs, predictions, options)
+    predictions, asked, refused = [], [], []
+    for weight, lam in product(weights, lams):
+        try:
+            predictions.append(run(weight.rule, lam=lam, steps=steps, **weight.parameters()))
+            asked.append(weight)
+        except OutsideDomain as error:
+            refused.append(f"{weight.rule.name} {weight.regularization} {lam:.4g}: {error}")
+            if len(weights) * len(lams) == 1:
+                raise
+    if not predictions:
+        raise InvalidParameter("lam", f"one for which a weight does not diverge ({refused[0]})")
+    simulated = _simulate(asked, predictions, options) if options["verify"] else []
+    for sentence in refused:
+        print(f"Warning: {sentence}", file=sys.stderr)
     if options["json"]:
         import json
 
@@ -169,18 +182,19 @@ def _simulate(
     """The ensembles of each prediction."""
     from regdyn.dynamics.noise import Gaussian
     from regdyn.dynamics.scalar import ScalarConfig
+    from regdyn.dynamics.schedules import Constant
 
     def config(weight: _Weight, prediction: Prediction, steps: int) -> ScalarConfig:
         return ScalarConfig(
             optimizer=weight.rule,
             lam=prediction.lam,
             regularization=weight.regularization,
-            schedule=weight.schedule,
+            schedule=weight.schedule or Constant(),
             noise=Gaussian(weight.stds),
             theta0=prediction.theta0,
             threshold=prediction.threshold,
             steps=steps,
-            trajectories=options["trajectories"],
+            trajectories=options["trajectories"] or _TRAJECTORIES,
             seed=options["seed"],
             times=[steps],
         )
@@ -202,7 +216,7 @@ def _simulate(
 
 
 def _steps(value: float) -> str:
-    return "never" if value == float("inf") else f"{value:.0f}"
+    return "> 1e12" if value == float("inf") else f"{value:.0f}"
 
 
 def _print(predictions: list[Prediction], simulated: list[_Simulated]) -> None:
@@ -226,7 +240,7 @@ def _print(predictions: list[Prediction], simulated: list[_Simulated]) -> None:
     for heading in ("optimizer", "decay"):
         table.add_column(heading, no_wrap=True)
     headings = ["lambda", "median", "formula", "std", "below", "long run"]
-    for heading in headings + (["simulated", "error", "below"] if simulated else []):
+    for heading in headings + (["simulated", "error", "simulated below"] if simulated else []):
         table.add_column(heading, justify="right", no_wrap=True)
     for i, prediction in enumerate(predictions):
         row = [
@@ -242,7 +256,7 @@ def _print(predictions: list[Prediction], simulated: list[_Simulated]) -> None:
         if simulated:
             row += _verified(prediction, simulated[i])
         table.add_row(*row)
-    console.print(table)
+    print_table(console, table)
     _print_caveats(console, predictions)
 
 
@@ -321,7 +335,7 @@ def _invert(weights: list[_Weight], options: dict[str, Any]) -> None:
     for weight, kills, spares in rows:
         cells = [_bound(kills), _bound(spares)]
         table.add_row(weight.rule.name, weight.regularization, *cells)
-    console.print(table)
+    print_table(console, table)
     for weight, kills, spares in rows:
         for bound, what in ((kills, "prunes"), (spares, "leaves alone")):
             if bound.lam is not None and not bound.monotone:
@@ -337,4 +351,6 @@ def _bound(bound: Bound) -> str:
     low, high = bound.searched
     if bound.lam is None:
         return f"none in [{low:g}, {high:g}]"
-    return f"{bound.lam:.3g}"
+    # The end of the search is no answer.
+    sign = "<= " if bound.lam == low else ">= " if bound.lam == high else ""
+    return f"{sign}{bound.lam:.3g}"

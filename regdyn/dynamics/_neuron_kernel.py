@@ -61,7 +61,10 @@ def _mark(
     """Add `bit` to the codes of the units that are dead, and of those that left the range."""
     for i in range(LANES):
         size = abs(gamma[i])
-        dead[i] += bit if beta[i] + alpha < ratio * size else zero
+        shift = beta[i] + alpha
+        # Without a spread a unit fires if its shift is positive.
+        gone = (shift < ratio * size) | ((size == zero) & (shift <= zero))
+        dead[i] += bit if gone else zero
         wild[i] += zero if size + abs(beta[i]) <= overflow else bit
 
 
@@ -77,7 +80,8 @@ def _observe(
             r = shift / size if size > 0 else (math.inf if shift > 0 else -math.inf)
             snapshot[ACTIVATION, j] = 0.5 * math.erfc(-r * _ROOT_HALF)
             snapshot[INACTIVATION, j] = 0.5 * math.erfc(r * _ROOT_HALF)
-            snapshot[DEAD, j] = 1.0 if shift < ratio * size else 0.0
+            gone = (shift < ratio * size) | ((size == 0) & (shift <= 0))
+            snapshot[DEAD, j] = 1.0 if gone else 0.0
         else:
             snapshot[ACTIVATION, j] = snapshot[INACTIVATION, j] = snapshot[DEAD, j] = math.nan
         snapshot[GAMMA, j] = gamma[i]

@@ -145,7 +145,8 @@ class _NeuronSystem(EnsembleSystem):
         self._ratio = float(ndtri(config.threshold))
         lanes = slice(0, len(self._first))
         gamma, beta = (np.broadcast_to(x, len(self._first)) for x in self.start_values(lanes))
-        self._first[beta + config.alpha < self._ratio * np.abs(gamma)] = 0
+        shift, size = beta + config.alpha, np.abs(gamma)
+        self._first[(shift < self._ratio * size) | ((size == 0) & (shift <= 0))] = 0
         self._steps_wild = np.zeros_like(self._first)
         if config.keep:
             self._kept[0, :, 0], self._kept[0, :, 1] = gamma[: config.keep], beta[: config.keep]

@@ -89,7 +89,7 @@ def one_step_change(
     r"""Mean change of the activation probability in one step of SGD.
 
     .. math::
-        E \Phi(r') - \Phi(r) = \frac{u^2}{2 B} K(r)
+        E \Phi(r_1) - \Phi(r) = \frac{u^2}{2 B} K(r)
         + \frac{u^4}{24} \left(\frac{\kappa}{B^3} K_4(r) + \frac{3 (B - 1)}{B^3} M(r)\right) + O(u^6),
         \qquad u = \eta c / |\gamma|
 
@@ -279,7 +279,7 @@ def change_with_density_at_zero(*, lr: ArrayLike, c: ArrayLike, density: ArrayLi
     r"""Leading mean change in one step for beta = 0 where gamma has a density at 0.
 
     .. math::
-        E \Phi(r') - \frac12 \approx -2 C p\, \eta\, E|g|, \qquad E|g| = c \sqrt{2/\pi}, \quad
+        E \Phi(r_1) - \frac12 \approx -2 C p\, \eta\, E|g|, \qquad E|g| = c \sqrt{2/\pi}, \quad
         C = \int_0^\infty (\Phi(1/t) - \tfrac12)\, \Phi(-t)\, dt
 
     with p the density at 0 of gamma, averaged over both sides: of first order in :math:`\eta c`, where
@@ -606,7 +606,7 @@ CLAIMS = (
             "Below r = -1.5 the Monte Carlo does not reach 1 percent, as hardly any input is active "
             "(2 percent at r = -2); there the exact step is known by quadrature."
         ),
-        equation=r"$E\,\Phi(r') = \Phi(r)+\frac{\eta^2c^2}{2\gamma^2}K(r),\quad "
+        equation=r"$E\,\Phi(r_1) = \Phi(r)+\frac{\eta^2c^2}{2\gamma^2}K(r),\quad "
         r"K=(r^4-2)\varphi^2+(r-r^3)\varphi\Phi$",
         derivation="activation_drift",
         experiment=_theorem_experiment,
@@ -753,7 +753,7 @@ CLAIMS = (
             "is (11/(8 sqrt pi)) p(0,0) (eta c)^2 ln(1/(eta c)) to leading order."
         ),
         counterexample="gamma uniform in (0, 1], beta = 0: twice the learning rate, twice the drop",
-        equation=r"$E\,\Phi(r')-\frac{1}{2} = -2Cp\,\eta E|g|,\quad "
+        equation=r"$E\,\Phi(r_1)-\frac{1}{2} = -2Cp\,\eta E|g|,\quad "
         r"C=\int_0^\infty(\Phi(1/t)-\frac{1}{2})\Phi(-t)dt$",
         derivation="activation_drift",
         experiment=_scale_experiment,
@@ -778,7 +778,7 @@ CLAIMS = (
             "Holds to second order for every B. The fourth order is "
             "(u^4/24) (kappa K4/B^3 + 3 (B - 1) M/B^3), so that the range of u grows like sqrt(B)."
         ),
-        equation=r"$E\,\Phi(r') = \Phi(r)+\frac{\eta^2c^2}{2B\gamma^2}K(r)$",
+        equation=r"$E\,\Phi(r_1) = \Phi(r)+\frac{\eta^2c^2}{2B\gamma^2}K(r)$",
         derivation="activation_drift",
         experiment=_batch_experiment,
         control="c^2/B^2: the std divided by B instead of its square",

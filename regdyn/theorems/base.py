@@ -64,7 +64,7 @@ def closed_form(function: Callable[_P, _R]) -> Callable[_P, _R]:
 
     @wraps(function)
     def checked(*args: _P.args, **kwargs: _P.kwargs) -> _R:
-        with np.errstate(invalid="ignore"):
+        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
             result = function(*args, **kwargs)
         parts = result if isinstance(result, tuple) else (result,)
         if any(isinstance(x, (float, np.ndarray)) and np.any(np.isnan(x)) for x in parts):
@@ -211,6 +211,15 @@ class Claim:
     tolerance: float = 0.01
     exact: bool = True
     recorded: str
+
+    @property
+    def allowed(self) -> str:
+        """The effects that the tolerance allows."""
+        if self.relation is Relation.EQUAL:
+            return f"± {self.tolerance:g}"
+        if self.relation is Relation.AT_MOST:
+            return f"<= {self.tolerance:g}"
+        return f">= {-self.tolerance:g}"
 
 
 class WeightEnsemble(Protocol):

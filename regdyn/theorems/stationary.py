@@ -730,7 +730,7 @@ def _equilibrium(lab: Lab, *, decay: float, beta1: float, beta2: float) -> Compa
 
     def squares(lam: float, **rule: Any) -> tuple[Array, Array]:
         run: dict[str, Any] = {
-            "trajectories": lab.size(32_768), "theta0": std, "regularization": "decoupled",
+            "trajectories": lab.size(98_304), "theta0": std, "regularization": "decoupled",
             "sigma": 1.0, "times": [1], **rule,
         }  # fmt: skip
         before, weight = (lab.weight(steps=t, lam=lam, **run).final for t in (steps - 1, steps))

@@ -161,6 +161,8 @@ def test_gamma_may_be_negative_or_zero(gamma0: float, alive: float) -> None:
         regdyn.SGD(lr=0.0), steps=1, trajectories=10, gamma0=gamma0, threshold=0.3
     )
     assert result.activation_mean.tolist() == [alive, alive]
+    dead = float(alive == 0)
+    assert result.share_dead.tolist() == [dead, dead] and result.share_died == dead
     up = regdyn.simulate_neuron(regdyn.SGD(lr=0.0), steps=1, trajectories=10, gamma0=0.0, alpha=0.1)
     assert up.activation_mean.tolist() == [1.0, 1.0] and up.share_dead.tolist() == [0.0, 0.0]
 
