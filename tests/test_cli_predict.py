@@ -85,12 +85,12 @@ def test_verify_in_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert simulated["share_below"] == result.share_below
 
 
-def test_never_is_none_and_a_dash(capsys: pytest.CaptureFixture[str]) -> None:
+def test_beyond_all_steps_is_none_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["--lam", "0", "--reg", "none", "--sigma", "0", "--burn-in-sigma", "0"]
     code, out, _ = run(capsys, *arguments, "--json")
     assert code == 0 and json.loads(out)["predictions"][0]["median_steps"] is None
     code, out, _ = run(capsys, *arguments, "--verify", "--steps", "100")
-    assert code == 0 and "never" in out
+    assert code == 0 and "> 1e12" in out
 
 
 def test_the_other_way_round(capsys: pytest.CaptureFixture[str]) -> None:
@@ -114,7 +114,48 @@ def test_schedule_and_stds_from_files(capsys: pytest.CaptureFixture[str], tmp_pa
     assert json.loads(out)["predictions"][0]["median_steps"] == pytest.approx(same.median_steps)
 
 
+def test_a_schedule_goes_on_after_steps(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--opt", "sgd", "--lam", "1e-3", "--schedule", "restarts:500", "--steps", "1000"]
+    code, out, _ = run(capsys, *arguments, "--verify", "--trajectories", "256")
+    assert code == 0 and abs(float(re.search(r"([+-][\d.]+) ± ", out).group(1))) < 2  # type: ignore[union-attr]
+    arguments[3] = "1e-6"
+    code, out, _ = run(capsys, *arguments)
+    assert code == 0 and "the schedule is read for 1000000 steps" in out
+
+
+def test_what_diverges_is_left_out_of_the_table(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(capsys, "--opt", "sgd,adam", "--lam", "1e6")
+    assert code == 0 and [row[0] for row in rows(out)] == ["adam"]
+    assert err.startswith("Warning: sgd l2 1e+06: the closed form needs a step short enough")
+
+
+def test_the_end_of_the_search_is_no_answer(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "--within", "1000", "--theta0", "1e-5")
+    assert code == 0 and "<= 1e-09" in out
+
+
+@pytest.mark.parametrize(
+    "arguments, caveat",
+    [
+        ("--opt adamax --lr 0.1 --lam 1e-3", "lr lam > sigma / 2"),
+        ("--opt adadelta --theta0 100 --lam 1e-3", "lam theta0 far beyond sqrt"),
+        ("--opt adamax --beta2 0.9", "a second moment of few gradients"),
+        ("--opt sgd --lam 0.1", "a step is wider than the band"),
+        ("--opt adadelta --sigma 0.1", "noise beyond sqrt"),
+    ],
+)
+def test_caveats(capsys: pytest.CaptureFixture[str], arguments: str, caveat: str) -> None:
+    code, out, _ = run(capsys, *arguments.split())
+    assert code == 0 and caveat in out
+
+
+def test_a_formula_far_from_the_closure_is_not_shown() -> None:
+    assert regdyn.predict("sgd", lam=1e-3).closed_form == "sgd"
+    assert regdyn.predict("sgd", lam=1e-4, threshold=1e-12).closed_form is None
+
+
 BAD = {
+    "--trajectories 10": "--trajectories must be used with --verify",
     "--lam -1": r"--lam must be in \[0, inf\)",
     "--opt adm": "--opt must be one of sgd",
     "--beta2 1": r"--beta2 must be in \[0, 1\)",

@@ -223,6 +223,7 @@ def test_parameters_replace_those_of_the_cases() -> None:
 
 
 def test_beginnings_of_ids() -> None:
+    assert [f.claim.id for f in regdyn.check("a2").findings] == ["A2"]
     report = regdyn.check(["D", "A1a", "A1"])
     assert [f.claim.id for f in report.findings] == ["A1a", "A1b", "D1", "D2", "D3", "D4"]
 
@@ -303,8 +304,7 @@ def test_html_of_parameters_outside() -> None:
 
 
 BAD = {
-    "A9": "claim must be one of A1a, A1b, .*, D4",
-    "a1a": "claim must be one of A1a, .*nearest: A",
+    "A9": "CLAIM must be one of A1a, A1b, .*, D4",
     "A1a --budget huge": "--budget must be one of quick, full",
     "A1a --seed -1": "--seed must be an integer",
     "A1a --threads 0": "--threads must be an integer",

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from regdyn.plots.common import COLORS, style
 from regdyn.theorems.base import Comparison
 
-MOST_SERIES = 6
+MOST_SERIES = 7
 """Cases with a colour of their own; the legend of more would hide the picture."""
 
 
@@ -77,9 +77,10 @@ def _series(
 ) -> list[tuple[str, _Columns]]:
     """Named curves; comparisons of one point each make one curve."""
     columns = [_columns(comparison, alpha) for comparison in comparisons]
-    if len(columns) > 1 and all(len(c[0]) == 1 for c in columns):
-        return [("", tuple(np.concatenate(part) for part in zip(*columns)))]
     varying = _varying(cases)
+    named = any(isinstance(case[name], str) for case in cases for name in varying)
+    if len(columns) > 1 and all(len(c[0]) == 1 for c in columns) and not named:
+        return [("", tuple(np.concatenate(part) for part in zip(*columns)))]
     names = [
         ", ".join(f"{_SYMBOLS.get(name, name)} {_text(case[name])}" for name in varying)
         for case in cases

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -10,10 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from regdyn import theorems
 from regdyn.errors import OutsideDomain
-from regdyn.theorems import estimates
-from regdyn.theorems.base import Assumption, Range, require
+from regdyn.theorems import closure, estimates
+from regdyn.theorems.base import Assumption, Range, closed_form, require
 from regdyn.theorems.estimates import Estimate
+
+SUBJECTS = [subject for subject in theorems._SUBJECTS if subject is not closure]
 
 REPEATS, SIZE = 2000, 400
 
@@ -103,3 +108,24 @@ def test_ranges_and_assumptions() -> None:
     assert str(steps) == "an integer in [1, 5]" and str(Range(0, 0.5)) == "in [0, 0.5]"
     small = Assumption("a < 1", lambda lr, lam, **_: lr * lam < 1)
     assert small.holds({"lr": 0.5, "lam": 1, "other": 3}) and not small.holds({"lr": 2, "lam": 1})
+
+
+def test_closed_forms_never_return_nan() -> None:
+    @closed_form
+    def root(x: float, label: str = "") -> np.ndarray:
+        return np.sqrt(np.asarray(x))
+
+    assert root(4.0).tolist() == 2.0
+    with pytest.raises(OutsideDomain, match=r"arguments for which it is defined; got x = -1$"):
+        root(-1.0, label="a")
+    with pytest.raises(OutsideDomain, match=r"got x = nan$"):
+        root(np.array([1.0, np.nan]))
+
+
+@pytest.mark.parametrize("subject", SUBJECTS, ids=lambda subject: subject.__name__.split(".")[-1])
+def test_every_public_closed_form_is_guarded(subject: ModuleType) -> None:
+    public = [
+        f for name, f in vars(subject).items()
+        if inspect.isfunction(f) and f.__module__ == subject.__name__ and not name.startswith("_")
+    ]  # fmt: skip
+    assert public and all(hasattr(f, "__wrapped__") for f in public)
