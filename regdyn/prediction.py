@@ -311,6 +311,8 @@ def _predicted(weight: _Weight, lam: float) -> Prediction:
     if spread is not None and spread > 0:
         long_run = float(stationary.share_below(threshold=weight.threshold, std=spread))
     name, closed = _closed_form(weight, lam, spread)
+    if closed is None or not abs(closed - median) <= _NEAR * median:
+        name = closed = None
     return Prediction(
         optimizer=weight.rule,
         lam=lam,
