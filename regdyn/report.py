@@ -37,6 +37,7 @@ dl { display: grid; grid-template-columns: max-content 1fr; gap: .25rem 1rem; ma
 dt { color: var(--soft); } dd { margin: 0; }
 pre { background: var(--shade); padding: .7rem .9rem; overflow-x: auto; font-size: .82rem;
   line-height: 1.4; }
+.picture { overflow-x: auto; } .picture svg { min-width: 34rem; }
 @media (max-width: 40rem) { dl { grid-template-columns: 1fr; gap: 0; } dd { margin-bottom: .5rem; } }
 """
 
@@ -63,7 +64,7 @@ def html(report: CheckReport) -> str:
     counts: dict[str, int] = {}
     for finding in report.findings:
         counts[finding.verdict] = counts.get(finding.verdict, 0) + 1
-    words = {"holds": "hold", "refuted": "are refuted", "inconclusive": "are inconclusive"}
+    words = {"holds": "hold"}
     summary = ", ".join(f"{number} {words.get(v, v)}" for v, number in counts.items())
     about = (
         f"{len(report.findings)} claims: {summary}. Budget {report.budget}, seed {report.seed}, "
@@ -149,7 +150,7 @@ def _section(finding: Finding) -> str:
     return f"""<section id="{claim.id}">
 <h2>{claim.id} {_verdict(finding.verdict)}</h2>
 <p>{escape(claim.statement)}</p>
-<figure>{_equation(claim.equation)}</figure>
+<figure role="img" aria-label="{escape(claim.equation)}">{_equation(claim.equation)}</figure>
 {_picture(finding)}
 <dl>{rows}</dl>
 <details><summary>Derivation, as recorded when theory/{escape(claim.derivation)}.py last ran</summary>
@@ -187,23 +188,26 @@ def _picture(finding: Finding) -> str:
     figure = plot_comparisons(
         finding.comparisons, finding.cases, relation=finding.claim.relation, alpha=finding.alpha
     )
-    return f"<figure>{_svg(figure)}</figure>"
+    return f'<figure class="picture">{_svg(figure)}</figure>'
 
 
 def _equation(latex: str) -> str:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6.4, 0.7))
-    figure.text(0.0, 0.5, latex, fontsize=13, va="center")
+    figure.text(0.0, 0.5, latex, fontsize=15, va="center", math_fontfamily="cm")
     return _svg(figure, bbox_inches="tight", pad_inches=0.02, transparent=True)
 
 
 def _svg(figure: Any, **options: Any) -> str:
     """The figure as an SVG element whose names do not clash with those of others in the page."""
+    import matplotlib
+
     from regdyn.plots import style
 
     buffer = io.StringIO()
-    with style():
+    # Glyphs as outlines: a reader's fonts have no radical signs of the right height.
+    with style(), matplotlib.rc_context({"svg.fonttype": "path"}):
         figure.savefig(buffer, format="svg", metadata={"Date": None}, **options)
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
