@@ -45,6 +45,8 @@ def require(condition: ArrayLike, requirement: str, **got: ArrayLike) -> None:
     `requirement` is the condition in words and symbols; `got` names what was given, of which the
     first offending value is shown.
     """
+    if condition is True:
+        return
     holds = np.asarray(condition)
     if np.all(holds):
         return

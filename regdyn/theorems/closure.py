@@ -466,6 +466,7 @@ class _AdaMax:
         self.lr, self.eps, self.eps_out = hyper["lr"], hyper["eps"], hyper["eps_denominator"]
         self.corrects = bool(hyper["bias_correction"])
         self.fall = -log(hyper["beta2"]) if hyper["beta2"] > 0 else 700.0
+        self._settled: tuple[float, float] | None = None
         self._edges = np.empty(0)
         self._log_cdf = np.zeros(self._CELLS)
         self._fallen = 0.0
@@ -545,7 +546,11 @@ class _AdaMax:
         if self.corrects and self.beta1 > 0:
             bias1 = -expm1((t + 0.5 * (n + 1)) * log(self.beta1))
         before = self.inverse
-        self._take(n, noise, drift)
+        if (noise, drift) != self._settled:
+            self._take(n, noise, drift)
+            # A stretch of several memories that changed nothing has reached the stationary law.
+            renewed = n * self.fall > 6 and abs(self.inverse - before) <= 1e-4 * before
+            self._settled = (noise, drift) if renewed else None
         inverse = 0.5 * (before + self.inverse) if n > 1 else self.inverse
         moved = abs(self.inverse / before - 1) if before > 0 else 1.0
         self._rate = max(moved, 0.3 * _GAIN_CHANGE) / n
