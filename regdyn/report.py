@@ -169,10 +169,6 @@ def domain_text(claim: Claim) -> str:
     return "; ".join(parts + [assumption.text for assumption in claim.assumptions])
 
 
-def _listed(choices: Iterable[Any]) -> str:
-    return ", ".join(map(str, choices))
-
-
 def derivation(name: str) -> str:
     """What the derivation called `name` printed when it was recorded."""
     text = resources.files("regdyn.theorems").joinpath("derivations.json").read_text("utf-8")

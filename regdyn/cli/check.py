@@ -6,12 +6,13 @@ import inspect
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from regdyn.cli.options import Say, command, option, plain_console, print_table
+from regdyn.cli.options import Say, command, option, plain_console, print_table, say_compiling
 from regdyn.errors import InvalidParameter
 
 if TYPE_CHECKING:
@@ -73,9 +74,7 @@ def check(**options: Any) -> int:
             parameters=parameters,
             threads=get("threads"),
             progress=begun,
-            notify_compile=lambda name: say(
-                f"Compiling the {name} kernel, once for this machine (about 10 s) …"
-            ),
+            notify_compile=partial(say_compiling, say),
         )
     if get("html") is not None:
         from regdyn.report import save_html

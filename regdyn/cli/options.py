@@ -138,6 +138,11 @@ Advance = Callable[[int], None]
 Say = Callable[[str], None]
 
 
+def say_compiling(say: Say, optimizer: str) -> None:
+    """Why nothing seems to happen the first time."""
+    say(f"Compiling the {optimizer} kernel, once for this machine (about 10 s) …")
+
+
 @contextmanager
 def progress_bar(
     total: int, quiet: bool

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from regdyn.cli.options import (
     plain_console,
     print_table,
     progress_bar,
+    say_compiling,
     std_options,
     weight_options,
 )
@@ -207,10 +209,11 @@ def _simulate(
     with progress_bar(total, options["json"] and not sys.stderr.isatty()) as (advance, say):
 
         def run(config: ScalarConfig) -> ScalarResult:
-            def compiling() -> None:
-                say(f"Compiling the {config.rule.name} kernel, once for this machine (about 10 s) …")
-
-            return config.run(threads=options["threads"], progress=advance, notify_compile=compiling)
+            return config.run(
+                threads=options["threads"],
+                progress=advance,
+                notify_compile=partial(say_compiling, say, config.rule.name),
+            )
 
         return [_Simulated(run(passage), run(stay)) for passage, stay in pairs]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from regdyn.cli.options import (
     option,
     plain_console,
     progress_bar,
+    say_compiling,
     std_options,
     weight_options,
 )
@@ -175,10 +177,7 @@ def _run(configs: list[Any], threads: str | None, quiet: bool) -> list[ScalarRes
     total = sum(config.steps * config.trajectories for config in configs)
     with progress_bar(total, quiet) as (advance, say):
         for config in configs:
-
-            def compiling(name: str = config.optimizer.name) -> None:
-                say(f"Compiling the {name} kernel, once for this machine (about 10 s) …")
-
+            compiling = partial(say_compiling, say, config.rule.name)
             results.append(config.run(threads=threads, progress=advance, notify_compile=compiling))
     return results
 

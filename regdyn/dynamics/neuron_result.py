@@ -19,6 +19,7 @@ from regdyn.dynamics.result import (
     finite,
     first_quantile,
     first_step,
+    flush_warnings,
     mean_and_std,
     netcdf_bytes,
     provenance,
@@ -172,12 +173,7 @@ class NeuronResult:
                 f"{len(diverged)} of {self.config.trajectories} units diverged, the first at step "
                 f"{diverged.min()}; the statistics leave them out from then on"
             )
-        if self.flushed >= 0:
-            sentences.append(
-                f"numbers too small for full {self.config.dtype} precision were set to 0 from "
-                f"about step {self.flushed} on"
-            )
-        return sentences
+        return sentences + flush_warnings(self.config.dtype, self.flushed)
 
     def __repr__(self) -> str:
         config, p, death = self.config, self.activation_mean, self.first_death_quantile()

@@ -80,6 +80,13 @@ def first_quantile(first: NDArray[np.int64], level: float) -> float:
     return float(passed[max(index, 0)]) if index < len(passed) else float("inf")
 
 
+def flush_warnings(dtype: str, flushed: int) -> list[str]:
+    """What a reader must know of numbers that were set to 0, from a step `flushed` on; -1 for never."""
+    if flushed < 0:
+        return []
+    return [f"numbers too small for full {dtype} precision were set to 0 from about step {flushed} on"]
+
+
 @dataclass(frozen=True, repr=False, eq=False)
 class ScalarResult:
     """Ensemble statistics of one weight.
@@ -197,12 +204,7 @@ class ScalarResult:
                 f"{len(diverged)} of {self.config.trajectories} trajectories diverged, the first at "
                 f"step {diverged.min()}; mean, std and quantiles leave them out from then on"
             )
-        if self.flushed >= 0:
-            sentences.append(
-                f"numbers too small for full {self.config.dtype} precision were set to 0 from "
-                f"about step {self.flushed} on"
-            )
-        return sentences
+        return sentences + flush_warnings(self.config.dtype, self.flushed)
 
     def __repr__(self) -> str:
         median = self.quantiles([0.5])[-1, 0]
