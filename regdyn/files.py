@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -47,6 +47,50 @@ def load_numbers(
         kind = getattr(array, "dtype", "several arrays")
         raise InvalidParameter(name, wanted, f"{path} ({kind})")
     return array
+
+
+def load_arrays(
+    name: str, path: str | os.PathLike[str], wanted: Iterable[str]
+) -> dict[str, NDArray[np.floating | np.integer]]:
+    """The arrays called `wanted`, of real numbers, in a .npz file; others in it are not looked at.
+
+    Raises
+    ------
+    InvalidParameter
+        For the parameter `name`: the file is missing or not a .npz, or an array is missing, damaged,
+        not of real numbers or of pickled objects, which are never unpickled.
+    """
+    readable = "a readable .npz file of real numbers"
+    try:
+        archive = np.load(path, allow_pickle=False)
+    except OSError as error:
+        reason = error.strerror or "something else"
+        raise InvalidParameter(name, readable, f"{path} ({reason})") from None
+    except Exception:
+        # Damage shows as whatever zipfile, zlib and the header's parser raise where they meet it.
+        raise InvalidParameter(name, readable, f"{path} (something else)") from None
+    if not isinstance(archive, np.lib.npyio.NpzFile):
+        raise InvalidParameter(name, readable, f"{path} (a single array, as in a .npy file)")
+    arrays = {}
+    with archive:
+        names = list(wanted)
+        missing = [each for each in names if each not in archive.files]
+        if missing:
+            has = f"{path} without {', '.join(missing)}"
+            raise InvalidParameter(name, f"an .npz with arrays {', '.join(names)}", has)
+        for each in names:
+            try:
+                array = archive[each]
+            except Exception as error:
+                if "allow_pickle" in str(error):
+                    got = f"{path}, where {each} holds objects"
+                    raise InvalidParameter(name, "an .npz without pickled objects", got) from None
+                raise InvalidParameter(name, readable, f"{path} ({each} is damaged)") from None
+            if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
+                kind = getattr(array, "dtype", "no array")
+                raise InvalidParameter(name, readable, f"{path} ({each} is {kind})")
+            arrays[each] = array
+    return arrays
 
 
 @contextmanager

@@ -1,0 +1,1 @@
+"""The NumPy BN+ReLU network: data, training and what its units become."""

@@ -1,0 +1,322 @@
+"""Data sets: examples with labels, checked and standardised; one line each in the registry below."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from regdyn.errors import InvalidParameter
+from regdyn.files import load_arrays
+from regdyn.parameters import check_choice, check_integer, real_array
+
+MAX_SEED = 2**63 - 1
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A classification task. Made by `prepare`, which checks it; its arrays are read-only.
+
+    Parameters
+    ----------
+    name
+        What the user calls it.
+    x_train, x_test
+        Features (n, features), standardised by mean and standard deviation of the training set.
+    y_train, y_test
+        Labels (n,), 0 … n_classes - 1.
+    n_classes
+        Number of classes; each has a training example.
+    notes
+        What the user should know, a sentence each.
+    image_shape
+        Rows and columns if the features are the pixels of a grey image, row by row.
+    mean, std
+        Of each feature of the training set before it was standardised; std is 0 where it is constant.
+    """
+
+    name: str
+    x_train: NDArray[np.float64] = field(repr=False)
+    y_train: NDArray[np.int64] = field(repr=False)
+    x_test: NDArray[np.float64] = field(repr=False)
+    y_test: NDArray[np.int64] = field(repr=False)
+    n_classes: int
+    notes: tuple[str, ...] = ()
+    image_shape: tuple[int, int] | None = None
+    mean: NDArray[np.float64] = field(default_factory=lambda: np.zeros(1), repr=False)
+    std: NDArray[np.float64] = field(default_factory=lambda: np.ones(1), repr=False)
+
+    @property
+    def n_features(self) -> int:
+        """Number of features, the inputs of a network."""
+        return int(self.x_train.shape[1])
+
+    def __str__(self) -> str:
+        return (
+            f"{self.name}: {len(self.x_train)} training and {len(self.x_test)} test examples of "
+            f"{self.n_features} features, {self.n_classes} classes"
+        )
+
+    def raw(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The features `x` (n, features) as they were before they were standardised."""
+        return np.asarray(x * self.std + self.mean)
+
+
+def prepare(
+    name: str,
+    x_train: Any,
+    y_train: Any,
+    x_test: Any,
+    y_test: Any,
+    *,
+    image_shape: tuple[int, int] | None = None,
+) -> Dataset:
+    """A `Dataset` of raw features and labels.
+
+    Each feature becomes (x - mean) / std with mean and standard deviation (divisor n) of the training
+    set; one that is constant there becomes 0, in the test set too, and leaves a note.
+
+    Parameters
+    ----------
+    name
+        What the user calls it.
+    x_train, x_test
+        Real numbers (n, features).
+    y_train, y_test
+        Whole numbers (n,); the classes are 0 … the greatest training label.
+    image_shape
+        Rows and columns if the features are the pixels of a grey image, row by row.
+
+    Raises
+    ------
+    InvalidParameter
+        Named after the argument: features that are not two-dimensional, finite and real or differ in
+        number between the sets, all constant, or too large to be standardised; labels that differ in
+        number from the examples or are not whole numbers from 0; fewer than 2 classes or training
+        examples, a class without training example, an empty test set.
+    """
+    train, test = _features("x_train", x_train), _features("x_test", x_test)
+    if len(train) < 2:
+        raise InvalidParameter("x_train", "at least 2 examples", len(train))
+    if train.shape[1] == 0:
+        raise InvalidParameter("x_train", "examples of at least 1 feature", f"shape {train.shape}")
+    if len(test) == 0:
+        raise InvalidParameter("x_test", "at least 1 example", 0)
+    if train.shape[1] != test.shape[1]:
+        wanted = f"of {train.shape[1]} features, as x_train is"
+        raise InvalidParameter("x_test", wanted, test.shape[1])
+    labels = _labels("y_train", y_train, len(train))
+    classes = np.unique(labels)
+    if len(classes) < 2 and classes[0] == 0:
+        raise InvalidParameter("y_train", "of at least 2 classes", "class 0 alone")
+    gaps = np.flatnonzero(classes != np.arange(len(classes)))
+    if len(gaps):
+        wanted = f"labels of which each of 0 … {classes[-1]} occurs"
+        raise InvalidParameter("y_train", wanted, f"no example of class {gaps[0]}")
+    n_classes = len(classes)
+    test_labels = _labels("y_test", y_test, len(test), n_classes)
+    if image_shape is not None and image_shape[0] * image_shape[1] != train.shape[1]:
+        raise InvalidParameter("image_shape", f"of {train.shape[1]} pixels", image_shape)
+
+    train, test, mean, std, constant = _standardised(train, test)
+    if constant.all():
+        raise InvalidParameter("x_train", "varying in at least 1 feature", "constant features only")
+    notes = []
+    if constant.any():
+        some, all_ = int(constant.sum()), len(constant)
+        was = "is constant in the training set and is" if some == 1 else (
+            "are constant in the training set and are"
+        )  # fmt: skip
+        notes.append(f"{some} of {all_} features {was} set to 0")
+    missing = np.setdiff1d(classes, test_labels)
+    if len(missing):
+        which = f"class{'es' * (len(missing) > 1)} {_listed(missing)}"
+        notes.append(f"the test set has no example of {which}; the test error is over the others")
+    for array in (train, labels, test, test_labels, mean, std):
+        array.setflags(write=False)
+    return Dataset(
+        name, train, labels, test, test_labels, n_classes, tuple(notes), image_shape, mean, std
+    )  # fmt: skip
+
+
+def _listed(numbers: NDArray[np.int64]) -> str:
+    """ "3", "3 and 5", "3, 5 and 7", of many the first ones."""
+    shown = [str(n) for n in numbers[:10]]
+    if len(numbers) > len(shown):
+        shown.append(f"{len(numbers) - len(shown)} more")
+    return " and ".join(([", ".join(shown[:-1])] if shown[:-1] else []) + shown[-1:])
+
+
+def _features(name: str, value: Any) -> NDArray[np.float64]:
+    """`value` as a two-dimensional array of finite numbers, always a new one."""
+    wanted = "real numbers of shape (examples, features)"
+    given = real_array(name, value, wanted)
+    if given.ndim != 2:
+        raise InvalidParameter(name, wanted, f"shape {given.shape}")
+    with np.errstate(over="ignore"):  # a long double beyond float64 becomes inf and is refused below
+        array = np.array(given, np.float64)
+    bad = np.argwhere(~np.isfinite(array))
+    if len(bad):
+        row, column = bad[0]
+        what = "NaN" if np.isnan(array[row, column]) else str(array[row, column])
+        raise InvalidParameter(name, "finite", f"{what} at row {row}, column {column}")
+    return array
+
+
+def _labels(name: str, value: Any, examples: int, n_classes: int | None = None) -> NDArray[np.int64]:
+    """`value` as labels of so many examples, 0 … n_classes - 1 where that is given."""
+    wanted = "whole numbers from 0, one for each example"
+    array = real_array(name, value, wanted)
+    if array.ndim != 1:
+        raise InvalidParameter(name, wanted, f"shape {array.shape}")
+    if len(array) != examples:
+        which = f"x_{name.removeprefix('y_')}"
+        raise InvalidParameter(name, f"as long as {which} ({examples})", len(array))
+    # Labels above 2^53 cannot be classes of anything that fits into memory.
+    fits = (array >= 0) & (array < 2**53) & (array == np.floor(array))
+    bad = np.flatnonzero(~fits)
+    if len(bad):
+        raise InvalidParameter(name, wanted, f"{array[bad[0]]} at row {bad[0]}")
+    labels = array.astype(np.int64)
+    if n_classes is not None and labels.max() >= n_classes:
+        row = int(np.argmax(labels >= n_classes))
+        wanted = f"labels of training examples, 0 … {n_classes - 1}"
+        raise InvalidParameter(name, wanted, f"{labels[row]} at row {row}")
+    return labels
+
+
+def _standardised(
+    train: NDArray[np.float64], test: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], ...]:
+    """Both sets with mean 0 and variance 1 in the training set; mean, std, and which are constant.
+
+    Features are brought to [0, 1] first, so that neither sums of squares nor differences overflow and
+    the standard deviation of a feature that varies in its last bit is not 0.
+    """
+    _, exponent = np.frexp(np.abs(train).max(axis=0))
+    train, low = np.ldexp(train, -exponent), np.ldexp(train.min(axis=0), -exponent)
+    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+        test = np.ldexp(test, -exponent)
+        train, test = train - low, test - low
+        span = train.max(axis=0)
+        constant = span == 0
+        divisor = np.where(constant, 1, span)
+        train, test = train / divisor, test / divisor
+        mean, std = train.mean(axis=0), train.std(axis=0)
+        divisor = np.where(constant, 1, std)
+        train, test = (train - mean) / divisor, (test - mean) / divisor
+        train[:, constant] = test[:, constant] = 0.0
+        bad = np.argwhere(~np.isfinite(test))
+        if len(bad):
+            row, column = bad[0]
+            wanted = "near enough to x_train to be standardised by it"
+            raise InvalidParameter("x_test", wanted, f"an overflow at row {row}, column {column}")
+        mean = np.ldexp(low + mean * span, exponent)
+        std = np.where(constant, 0.0, np.ldexp(std * span, exponent))
+    return train, test, mean, std, constant
+
+
+def digits(seed: int = 0) -> Dataset:
+    """Handwritten digits: 1,797 images of 8x8 pixels with grey levels 0 … 16, 10 classes.
+
+    A fifth of each class, 359 images in all, drawn from `seed`, is the test set; 1,438 remain.
+
+    Source: E. Alpaydin and C. Kaynak, "Optical Recognition of Handwritten Digits", UCI Machine Learning
+    Repository, 1998, https://doi.org/10.24432/C50P49, licence CC BY 4.0: the repository's test set, as
+    scikit-learn's load_digits has it, stored unchanged as regdyn/nets/digits.npz.
+
+    Raises
+    ------
+    InvalidParameter
+        If `seed` is not a whole number from 0.
+    """
+    seed = check_integer("seed", seed, 0, MAX_SEED)
+    stored = load_arrays("data", Path(__file__).with_name("digits.npz"), ("x", "y"))
+    x, y = stored["x"].astype(float), stored["y"].astype(np.int64)
+    order = np.argsort(np.random.default_rng(seed).random(len(y)))
+    tested = np.zeros(len(y), bool)
+    for label in range(10):
+        members = order[y[order] == label]
+        tested[members[: round(0.2 * len(members))]] = True
+    return prepare("digits", x[~tested], y[~tested], x[tested], y[tested], image_shape=(8, 8))
+
+
+def load_npz(path: str | os.PathLike[str]) -> Dataset:
+    """The data set in a .npz file with arrays x_train, y_train, x_test and y_test.
+
+    Examples are along the first axis; images, features of more than one axis, are flattened to
+    (n, features). The features are standardised as by `prepare`.
+
+    Raises
+    ------
+    InvalidParameter
+        For "data": the file is missing, not an .npz, lacks an array or holds pickled objects, or
+        `prepare` refuses what is in it.
+    """
+    arrays = load_arrays("data", path, ("x_train", "y_train", "x_test", "y_test"))
+    shape = arrays["x_train"].shape[1:]
+    for name in ("x_train", "x_test"):
+        array = arrays[name]
+        if array.ndim > 2:
+            if array.shape[1:] != shape:
+                got = f"{path}: x_train {shape} and x_test {arrays['x_test'].shape[1:]}"
+                raise InvalidParameter("data", "examples of one shape", got)
+            arrays[name] = array.reshape(len(array), int(np.prod(array.shape[1:])))
+    image_shape = (shape[0], shape[1]) if len(shape) == 2 else None
+    try:
+        return prepare(Path(path).name, **arrays, image_shape=image_shape)
+    except InvalidParameter as error:
+        raise InvalidParameter("data", "a set of examples", f"{path}, where {error}") from None
+
+
+DATASETS: Mapping[str, str] = {
+    "digits": "1,797 handwritten digits of 8x8 pixels (UCI, as in scikit-learn)",
+}
+"""Names for `make_dataset` with what they are."""
+
+_MAKERS: Mapping[str, Callable[..., Dataset]] = {"digits": digits}
+
+
+def make_dataset(text: str) -> Dataset:
+    """The data set called `text`: NAME, NAME:KEY=VALUE,…, or the path of a file that ends in .npz.
+
+    Names are the keys of `DATASETS`; the keys are the arguments of the function of that name, such as
+    "digits:seed=1". The same name gives the same object.
+
+    Raises
+    ------
+    InvalidParameter
+        For "data": an unknown name or key, a bad value, a file that `load_npz` refuses.
+    """
+    return load_npz(text) if str(text).endswith(".npz") else _named(str(text))
+
+
+@functools.lru_cache(maxsize=16)
+def _named(text: str) -> Dataset:
+    """The data set that `make_dataset` makes of a name, made once."""
+    name, colon, settings = text.partition(":")
+    check_choice("data", name, [*DATASETS, "a path ending in .npz"])
+    make = _MAKERS[name]
+    known = list(inspect.signature(make).parameters)
+    wanted = f"{name} or {name}:KEY=VALUE,…"
+    values: dict[str, str] = {}
+    try:
+        for setting in settings.split(",") if colon else ():
+            key, equals, value = (part.strip() for part in setting.partition("="))
+            if not (key and equals and value) or key in values:
+                raise InvalidParameter("data", wanted, text)
+            check_choice("KEY", key, known)
+            values[key] = value
+        return dataclasses.replace(make(**values), name=text)
+    except InvalidParameter as error:
+        if error.name == "data":
+            raise
+        raise InvalidParameter("data", f"{wanted}, where {error}", text) from None
