@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -25,40 +25,22 @@ from regdyn.dynamics.engine import (
     thread_count,
 )
 from regdyn.dynamics.observables import N_BINS, check_times
-from regdyn.dynamics.per_step import non_negative
+from regdyn.dynamics.optimization import DTYPES, MAX_COUNT, TINY, OptimizationConfig
 from regdyn.dynamics.random import CHUNK, LANES, STREAMS
-from regdyn.dynamics.schedules import Constant, Schedule
-from regdyn.errors import InvalidParameter
-from regdyn.optimizers import REGULARIZATIONS, Optimizer, decay_placement, make_optimizer
-from regdyn.parameters import check_choice, check_integer, check_number
-
-MAX_COUNT = 10**12
-
-DTYPES: dict[str, np.dtype[Any]] = {"float64": np.dtype(np.float64), "float32": np.dtype(np.float32)}
+from regdyn.parameters import check_integer
 
 # A greater parameter has diverged: its square, which enters v and the std, leaves the type.
 OVERFLOW = {"float64": 1e150, "float32": 1e18}
-
-# Numbers below this are set to 0 every CHUNK steps: arithmetic on denormals is 12 times slower.
-TINY = {"float64": 2.0**-1000, "float32": 2.0**-120}
 
 _COMPILED: set[tuple[str, ...]] = set()
 
 
 @dataclass(frozen=True, kw_only=True)
-class EnsembleConfig:
+class EnsembleConfig(OptimizationConfig):
     """The part of a configuration that does not depend on the system.
 
     Parameters
     ----------
-    optimizer
-        The update rule with its hyperparameters, or a name for its defaults.
-    lam
-        Strength of the decay, lambda >= 0.
-    regularization
-        Placement of the decay: a key of `regdyn.optimizers.REGULARIZATIONS`.
-    schedule
-        Factor on the learning rate at each step.
     steps, trajectories
         Length and size of the ensemble.
     threshold
@@ -67,10 +49,10 @@ class EnsembleConfig:
         Steps at which the statistics are taken; 20 per decade where None.
     keep
         How many of the first trajectories to keep whole.
-    dtype
-        "float64" or "float32".
     seed
         Key of the random streams; the same seed gives every configuration the same noise.
+    others
+        See `OptimizationConfig`.
 
     Raises
     ------
@@ -84,44 +66,15 @@ class EnsembleConfig:
     n_observables: ClassVar[int]
     """Numbers of a trajectory that are recorded."""
 
-    optimizer: Optimizer | str = "adam"
-    lam: float = 1e-4
-    regularization: str = "l2"
-    schedule: Schedule = field(default_factory=Constant)
-    steps: int = 10_000
     trajectories: int = 4096
-    threshold: float = 1e-3
     times: ArrayLike | None = None
     keep: int = 0
-    dtype: str = "float64"
-    seed: int = 0
 
     def __post_init__(self) -> None:
-        if isinstance(self.optimizer, str):
-            self._store("optimizer", make_optimizer(self.optimizer))
-        elif not isinstance(self.optimizer, Optimizer):
-            raise InvalidParameter("optimizer", "a name or an Optimizer", self.optimizer)
-        self._store("lam", check_number("lam", self.lam, "[0, inf)"))
-        regularization = check_choice("regularization", self.regularization, REGULARIZATIONS)
-        self._store("regularization", regularization)
-        self._store("steps", check_integer("steps", self.steps, 1, MAX_COUNT))
+        super().__post_init__()
         self._store("trajectories", check_integer("trajectories", self.trajectories, 1, MAX_COUNT))
-        self._store("threshold", check_number("threshold", self.threshold, "(0, inf)"))
         self._store("times", check_times(self.times, self.steps))
         self._store("keep", check_integer("keep", self.keep, 0, self.trajectories))
-        self._store("dtype", check_choice("dtype", self.dtype, DTYPES))
-        self._store("seed", check_integer("seed", self.seed, 0, 2**64 - 1))
-        if not callable(self.schedule):
-            raise InvalidParameter("schedule", "a schedule of regdyn or a function", self.schedule)
-
-    def _store(self, name: str, value: Any) -> None:
-        object.__setattr__(self, name, value)
-
-    @property
-    def rule(self) -> Optimizer:
-        """The optimizer, which is no longer a name once the configuration is checked."""
-        assert isinstance(self.optimizer, Optimizer)
-        return self.optimizer
 
     def memory(self) -> int:
         """Bytes that a run needs at its peak, about."""
@@ -137,14 +90,6 @@ class EnsembleConfig:
     def check_room(self) -> None:
         """Raise InvalidParameter if a run would not fit into memory."""
         check_memory(self.memory(), f"{self.trajectories} trajectories x {self.steps} steps")
-
-    def learning_rates(self, t: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Learning rate and factor of each step."""
-        wanted = "a function from an array of steps to as many finite factors >= 0"
-        scale = non_negative("schedule", self.schedule(t), wanted)
-        if scale.shape != t.shape:
-            raise InvalidParameter("schedule", wanted)
-        return self.rule.lr * scale, scale
 
 
 class EnsembleSystem(ABC):
@@ -202,20 +147,9 @@ class EnsembleSystem(ABC):
     def prepare(self, call: Call) -> None:
         config = self._config
         t = np.arange(call.t0 + 1, call.t0 + call.length + 1)
-        lr, scale = config.learning_rates(t)
-        system = (
-            self.noise_scale(t),
-            *decay_placement(config.regularization, config.lam, lr, scale),
-        )
-        self._constants = self._table(self.rule.constants(t, lr), call.length)
-        self._system = self._table(system, call.length)
+        self._constants = config.constants(t)
+        self._system = config.table((self.noise_scale(t), *config.decay(t)), call.length)
         self._paths = self._kept[call.t0 + 1 : call.t0 + call.length + 1]
-
-    def _table(self, columns: tuple[Any, ...], length: int) -> NDArray:
-        table = np.empty((length, len(columns)), self.dtype)
-        for j, column in enumerate(columns):
-            table[:, j] = column
-        return table
 
     def compile(self) -> None:
         """Make sure that the kernels exist, by calls that have no blocks."""
