@@ -19,6 +19,7 @@ ALLOWED: dict[str, set[str]] = {
     "theorems": set(),
     "dynamics": {"optimizers", "files", "plots"},
     "plots": {"dynamics", "files", "optimizers", "theorems"},
+    "nets": {"dynamics", "files", "optimizers", "plots", "theorems"},
     "verdicts": {"dynamics", "optimizers", "theorems"},
     "prediction": {"optimizers", "theorems"},
     "report": {"files", "plots", "theorems", "verdicts"},
