@@ -37,10 +37,10 @@ NORM_THRESHOLD = 1e-3
 r"""Threshold on the norm of a unit's weights.
 
 Our choice: yaguchi2018, section II-B, prunes below a small positive constant, whose value in Table I is
-lost from our copy of the text. Where Adam with L2 does not take a dead weight to 0, it leaves it swinging
-with amplitude :math:`\eta (1 - \beta_1) / (2 (1 + \beta_1))`, 2.6e-5 for the usual 1e-3 and 0.9
-(`regdyn.theorems.adam_limit`). The norm of 784 such weights, a dead unit's on MNIST, is 7e-4: a threshold
-below that would call the unit alive.
+lost from our copy of the text. Where Adam with L2 does not take a dead weight to 0, it leaves it
+swinging with amplitude :math:`\eta (1 - \beta_1) / (2 (1 + \beta_1))`, 2.6e-5 for the usual 1e-3 and
+0.9 (`regdyn.theorems.adam_limit`). The norm of 784 such weights, a dead unit's on MNIST, is 7e-4: a
+threshold below that would call the unit alive.
 """
 
 UNIVERSALITY_THRESHOLD = 1e-3
@@ -499,7 +499,7 @@ def share_removed(
     kernels = [1] * (len(widths) - 1) if positions is None else list(positions)
     if len(kernels) != len(widths) - 1:
         raise InvalidParameter(
-            "positions", f"{len(widths) - 1} numbers, one for each layer", len(kernels)
+            "positions", f"one number for each layer ({len(widths) - 1})", len(kernels)
         )
     masks = _masks(marked, widths[1:-1])
     stay = [widths[0], *(max(1, int(np.count_nonzero(~mask))) for mask in masks), widths[-1]]
@@ -609,7 +609,7 @@ def remove_units(
     :math:`w := 0`. Its activation is then a constant,
 
     .. math::
-        c_j = f(\beta_j + \alpha) \quad\text{or}\quad c_j = f(\beta_j),
+        c_j = f(\beta_j + \alpha),
 
     which the next layer gets as :math:`\delta_i = \sum_j W_{ij} c_j` through columns that go with the
     unit. So the next layer's running mean becomes :math:`\mu_i - \delta_i` (batch normalisation
@@ -617,10 +617,10 @@ def remove_units(
     :math:`\beta_i + \delta_i`, and so does the bias of the outputs. In training mode the mean over a
     batch does the same by itself.
 
-    Up to rounding the slim network equals the one in which the units of `SlimChain.removed` are set to 0
-    in this way, and so the network as it was, if that setting changed nothing. With "none", mark by
-    `inactive_by_norm`: the activation of a ReLU unit that never fires is 0, but :math:`f(\beta)` after
-    :math:`w := 0`.
+    Up to rounding the slim network equals the one in which the units of `SlimChain.removed` are set to
+    0 in this way, and so the network as it was, if that setting changed nothing. With "none", mark by
+    `inactive_by_norm`: the activation of a ReLU unit that never fires is 0, but after :math:`w := 0` it
+    is :math:`f(\beta + \alpha)`.
 
     Parameters
     ----------
@@ -637,7 +637,7 @@ def remove_units(
     activation_of
         f, elementwise on a float64 array.
     alpha
-        The constant of psBN; not used with "none".
+        The constant of psBN, added before f with either norm.
     norm
         "batch" or "none".
 
@@ -654,7 +654,7 @@ def remove_units(
     them: neither mentions the constants, which are 0 for ReLU unless :math:`\beta + \alpha > 0`.
     """
     batch = check_choice("norm", norm, ("batch", "none")) == "batch"
-    shift = check_number("alpha", alpha, "(-inf, inf)") if batch else 0.0
+    shift = check_number("alpha", alpha, "(-inf, inf)")
     layers = [
         _finite("weights", w, "arrays of shape (units, inputs)", least=2, most=2) for w in weights
     ]
@@ -672,12 +672,14 @@ def remove_units(
     importance = [np.abs(g) for g in scales] if batch else [weight_norms(w) for w in layers[:-1]]
     removed, spared = spare_one(_masks(marked, sizes), importance)
 
+    # All of them first: what a unit gets from below no longer reaches it once its weights are 0.
+    constants = [
+        np.asarray(activation_of(b[gone].astype(np.float64) + shift), dtype=np.float64)
+        for b, gone in zip(shifts, removed)
+    ]
     for at, gone in enumerate(removed):
-        constants = np.asarray(
-            activation_of(shifts[at][gone].astype(np.float64) + shift), dtype=np.float64
-        )
         above = layers[at + 1]
-        passed_on = above[:, gone].astype(np.float64) @ constants
+        passed_on = above[:, gone].astype(np.float64) @ constants[at]
         layers[at + 1] = above[:, ~gone]
         layers[at] = layers[at][~gone]
         if at + 1 == len(removed):
@@ -786,8 +788,10 @@ def summary(
     InvalidParameter
         If nothing is given, or for different numbers of units.
     """
-    sizes = [len(np.atleast_1d(part)) for part in (gamma, beta, weights) if part is not None]
-    sizes += [] if record is None else [record.units]
+    sizes = [len(_vector("gamma", gamma))] if gamma is not None else []
+    sizes += [len(_vector("beta", beta))] if beta is not None else []
+    sizes += [len(weight_norms(weights))] if weights is not None else []
+    sizes += [record.units] if record is not None else []
     if not sizes:
         raise InvalidParameter("summary", "given gamma and beta, weights or a record")
     units = sizes[0]
@@ -884,14 +888,14 @@ def _vector(name: str, value: ArrayLike, units: int | None = None) -> NDArray[np
 
 def _vectors(name: str, values: Sequence[ArrayLike], sizes: list[int]) -> list[NDArray[np.floating]]:
     if len(values) != len(sizes):
-        raise InvalidParameter(name, f"{len(sizes)} vectors, one for each hidden layer", len(values))
+        raise InvalidParameter(name, f"one vector for each hidden layer ({len(sizes)})", len(values))
     return [_vector(name, value, size) for value, size in zip(values, sizes)]
 
 
 def _masks(marked: Sequence[ArrayLike], sizes: list[int]) -> list[Mask]:
     """Copies of the masks, each checked against the size of its layer."""
     if len(marked) != len(sizes):
-        raise InvalidParameter("marked", f"{len(sizes)} masks, one for each hidden layer", len(marked))
+        raise InvalidParameter("marked", f"one mask for each hidden layer ({len(sizes)})", len(marked))
     masks = [np.array(mask) for mask in marked]
     for mask, size in zip(masks, sizes):
         if mask.dtype != np.bool_ or mask.shape != (size,):
