@@ -25,6 +25,7 @@ from regdyn.theorems.base import (
 
 if TYPE_CHECKING:
     from regdyn.dynamics.ensemble import EnsembleConfig
+    from regdyn.findings.base import Bench
 
 Array = NDArray[np.float64]
 
@@ -221,13 +222,18 @@ def judge(effect: Array, low: Array, high: Array, relation: Relation, tolerance:
     return Judgement(verdict, float(effect[point]), float(low[point]), float(high[point]), point)
 
 
-def effects(comparison: Comparison, predicted: ArrayLike, alpha: float) -> tuple[Array, Array, Array]:
+def effects(
+    comparison: Comparison, alpha: float, *, of_control: bool = False
+) -> tuple[Array, Array, Array]:
     """(measured - predicted) / scale of every point, and the ends of its interval of error alpha."""
-    expected = np.broadcast_to(np.asarray(predicted, dtype=float), comparison.measured.value.shape)
+    measured, predicted = comparison.measured, comparison.predicted
+    if of_control:
+        measured, predicted = comparison.control_measured or measured, comparison.control
+    expected = np.broadcast_to(np.asarray(predicted, dtype=float), measured.value.shape)
     scale = np.abs(expected) if comparison.scale is None else np.asarray(comparison.scale, dtype=float)
-    low, high = comparison.measured.interval(alpha)
+    low, high = measured.interval(alpha)
     with np.errstate(divide="ignore", invalid="ignore"):
-        effect = (comparison.measured.value - expected) / scale
+        effect = (measured.value - expected) / scale
         return effect, (low - expected) / scale, (high - expected) / scale
 
 
@@ -341,6 +347,7 @@ class CheckReport:
 def check(
     claims: str | Iterable[str] | None = None,
     *,
+    findings: bool = False,
     budget: str = "quick",
     seed: int = 0,
     parameters: Mapping[str, Any] | None = None,
@@ -348,14 +355,16 @@ def check(
     progress: Callable[[str], None] = lambda claim: None,
     notify_compile: Callable[[str], None] = lambda optimizer: None,
 ) -> CheckReport:
-    """Test claims of the papers against simulations.
+    """Test claims of the papers against simulations, or their findings on a small trained network.
 
     Parameters
     ----------
     claims
         Ids ("A1a") or their beginnings ("A1", "C"), or one of these; all claims where None.
+    findings
+        Test what the papers report of trained networks (F1 … F10), not their theorems.
     budget
-        "quick" or "full": more parameter sets and larger ensembles.
+        "quick" or "full": more parameter sets and larger ensembles, or more seeds.
     seed
         Key of the random numbers.
     parameters
@@ -368,7 +377,7 @@ def check(
     Returns
     -------
     A report whose verdicts are wrong about any true claim with probability `ERROR_RATE` at most, over
-    all claims on record together.
+    all theorems, or all findings, on record together.
 
     Raises
     ------
@@ -379,30 +388,39 @@ def check(
 
     begin = time.perf_counter()
     check_choice("budget", budget, BUDGETS)
-    chosen = select(claims)
+    registry = CLAIMS
+    lab: Laboratory | Bench
+    if findings:
+        from regdyn.findings import FINDINGS
+        from regdyn.findings.base import Bench
+
+        registry = FINDINGS
+        lab = Bench(seed, BUDGETS[budget], threads, notify_compile)
+    else:
+        lab = Laboratory(seed, BUDGETS[budget], threads, notify_compile)
+    chosen = select(claims, registry)
     planned = [(claim, planned_cases(claim, budget, parameters or {})) for claim in chosen]
-    lab = Laboratory(seed, BUDGETS[budget], threads, notify_compile)
-    findings = []
+    found = []
     for claim, cases in planned:
         progress(claim.id)
-        findings.append(check_claim(claim, lab, cases))
-    return CheckReport(
-        findings, budget, lab.seed, ERROR_RATE, time.perf_counter() - begin, provenance()
-    )
+        found.append(check_claim(claim, lab, cases, ERROR_RATE / len(registry)))
+    return CheckReport(found, budget, lab.seed, ERROR_RATE, time.perf_counter() - begin, provenance())
 
 
-def select(claims: str | Iterable[str] | None) -> list[Claim]:
+def select(claims: str | Iterable[str] | None, registry: Mapping[str, Claim] = CLAIMS) -> list[Claim]:
     """The claims with these ids or beginnings of ids, each once, in the order of the registry."""
     if claims is None:
-        return list(CLAIMS.values())
+        return list(registry.values())
     wanted: set[str] = set()
     for given in [claims] if isinstance(claims, str) else claims:
         text = str(given)[:1].upper() + str(given)[1:].lower()
         found = (
-            [text] if text in CLAIMS else [name for name in CLAIMS if text and name.startswith(text)]
+            [text]
+            if text in registry
+            else [name for name in registry if text and name.startswith(text)]
         )
-        wanted.update(found or [check_choice("claim", text, CLAIMS)])
-    return [claim for name, claim in CLAIMS.items() if name in wanted]
+        wanted.update(found or [check_choice("claim", text, registry)])
+    return [claim for name, claim in registry.items() if name in wanted]
 
 
 def planned_cases(claim: Claim, budget: str, parameters: Mapping[str, Any]) -> list[Parameters]:
@@ -446,7 +464,7 @@ def violations(claim: Claim, case: Parameters) -> list[str]:
 
 def check_claim(
     claim: Claim,
-    lab: Laboratory,
+    lab: Laboratory | Bench,
     cases: Sequence[Parameters] | None = None,
     error_rate: float = ERROR_RATE / len(CLAIMS),
 ) -> Finding:
@@ -467,13 +485,12 @@ def check_claim(
     points = sum(len(comparison.measured.value) for comparison in comparisons)
     alpha = error_rate / points
 
-    def verdict_on(predictions: Sequence[ArrayLike]) -> Judgement:
-        parts = [effects(c, predicted, alpha) for c, predicted in zip(comparisons, predictions)]
+    def verdict(of_control: bool) -> Judgement:
+        parts = [effects(comparison, alpha, of_control=of_control) for comparison in comparisons]
         effect, low, high = (np.concatenate(part) for part in zip(*parts))
         return judge(effect, low, high, claim.relation, claim.tolerance)
 
-    judgement = verdict_on([comparison.predicted for comparison in comparisons])
-    control = verdict_on([comparison.control for comparison in comparisons])
+    judgement, control = verdict(False), verdict(True)
     edges = np.cumsum([len(comparison.measured.value) for comparison in comparisons])
     decided = comparisons[int(np.searchsorted(edges, judgement.point, side="right"))]
     return Finding(

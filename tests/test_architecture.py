@@ -18,16 +18,17 @@ ALLOWED: dict[str, set[str]] = {
     "optimizers": set(),
     "theorems": set(),
     "dynamics": {"optimizers", "files", "plots"},
-    "plots": {"dynamics", "files", "optimizers", "theorems"},
+    "plots": {"dynamics", "files", "nets", "optimizers", "theorems"},
     "nets": {"dynamics", "files", "optimizers", "plots", "theorems"},
-    "verdicts": {"dynamics", "optimizers", "theorems"},
+    "findings": {"nets", "optimizers", "dynamics", "theorems"},
+    "verdicts": {"dynamics", "findings", "optimizers", "theorems"},
     "prediction": {"optimizers", "theorems"},
     "report": {"files", "plots", "theorems", "verdicts"},
     "cli": {
-        "__init__", "dynamics", "files", "optimizers", "plots", "prediction", "report", "theorems",
+        "__init__", "dynamics", "files", "nets", "optimizers", "plots", "prediction", "report", "theorems",
         "verdicts",
     },
-    "__init__": {"dynamics", "optimizers", "prediction", "theorems", "verdicts"},
+    "__init__": {"dynamics", "nets", "optimizers", "prediction", "theorems", "verdicts"},
     "__main__": {"cli"},
 }  # fmt: skip
 COMMON = {"errors", "parameters"}

@@ -130,6 +130,8 @@ class Comparison:
         What an effect (measured - predicted) / scale is counted in, shape (n,); |predicted| where None.
     log_x, log_y
         Whether the axes are logarithmic.
+    control_measured
+        What the control predicts, where it is not about `measured`: an order the other way round.
     """
 
     measured: Estimate
@@ -141,6 +143,7 @@ class Comparison:
     scale: ArrayLike | None = None
     log_x: bool = False
     log_y: bool = False
+    control_measured: Estimate | None = None
 
 
 Parameters = Mapping[str, Any]
@@ -167,9 +170,10 @@ class Claim:
     counterexample
         The smallest one where the claim fails, else "".
     equation
-        The closed form in LaTeX between dollar signs, in what matplotlib's mathtext knows.
+        The closed form in LaTeX between dollar signs, in what matplotlib's mathtext knows; "" where
+        there is none.
     derivation
-        File in theory/ that derives it, without suffix.
+        File in theory/ that derives it, without suffix, or "".
     experiment
         From a lab and the parameters of a case to a `Comparison`.
     control
@@ -201,8 +205,8 @@ class Claim:
     printed: str
     finding: str
     counterexample: str = ""
-    equation: str
-    derivation: str
+    equation: str = ""
+    derivation: str = ""
     experiment: Callable[..., Comparison]
     control: str
     cases: Sequence[Parameters]
