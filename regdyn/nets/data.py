@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
+import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -181,6 +182,7 @@ def _labels(name: str, value: Any, examples: int, n_classes: int | None = None) 
     if len(array) != examples:
         which = f"x_{name.removeprefix('y_')}"
         raise InvalidParameter(name, f"as long as {which} ({examples})", len(array))
+    array = array.astype(float) if array.dtype.kind == "f" else array
     # Labels above 2^53 cannot be classes of anything that fits into memory.
     fits = (array >= 0) & (array < 2**53) & (array == np.floor(array))
     bad = np.flatnonzero(~fits)
@@ -416,14 +418,13 @@ def load_npz(path: str | os.PathLike[str]) -> Dataset:
         `prepare` refuses what is in it.
     """
     arrays = load_arrays("data", path, ("x_train", "y_train", "x_test", "y_test"))
-    shape = arrays["x_train"].shape[1:]
-    for name in ("x_train", "x_test"):
-        array = arrays[name]
-        if array.ndim > 2:
-            if array.shape[1:] != shape:
-                got = f"{path}: x_train {shape} and x_test {arrays['x_test'].shape[1:]}"
-                raise InvalidParameter("data", "examples of one shape", got)
-            arrays[name] = array.reshape(len(array), int(np.prod(array.shape[1:])))
+    shape, other = arrays["x_train"].shape[1:], arrays["x_test"].shape[1:]
+    if shape != other and (len(shape) > 1 or len(other) > 1):
+        raise InvalidParameter(
+            "data", "examples of one shape", f"{path}: x_train {shape}, x_test {other}"
+        )
+    for name in ("x_train", "x_test") if len(shape) > 1 else ():
+        arrays[name] = arrays[name].reshape(len(arrays[name]), math.prod(shape))
     image_shape = (shape[0], shape[1]) if len(shape) == 2 else None
     try:
         return prepare(Path(path).name, **arrays, image_shape=image_shape)
