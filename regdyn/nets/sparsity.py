@@ -317,7 +317,7 @@ class ActivationRecord:
         if self._known is not None:
             self._above += _counts_above(pooled, self._known, self.threshold)
         if self._kept is not None:
-            self._kept.append(pooled.copy())
+            self._kept.append(pooled)
 
     @property
     def peak(self) -> Array:
@@ -643,7 +643,8 @@ def remove_units(
 
     Returns
     -------
-    Arrays of the same types as those given. Sums are made in float64.
+    Arrays of the same types as those given. Sums are made in float64 and rounded once: in float32 this
+    moves outputs of order 1 by less than 1e-7, and their evaluation in another order by 1e-6 at width 256.
 
     Raises
     ------
