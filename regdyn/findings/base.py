@@ -93,7 +93,7 @@ def error(runs: Sequence[TrainResult]) -> Array:
 
 
 def ordered(x_label: str, *differences: Array) -> Comparison:
-    """That each of the differences between runs of equal seeds, shape (seeds,), is at least 0 on average.
+    """That each difference between runs of equal seeds, of shape (seeds,), is at least 0 on average.
 
     The negative control claims the opposite order, and with it that there is a difference at all.
     """
