@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,19 +62,29 @@ def load_arrays(
         not of real numbers or of pickled objects, which are never unpickled.
     """
     readable = "a readable .npz file of real numbers"
+    names = list(wanted)
     try:
-        archive = np.load(path, allow_pickle=False)
+        # Opened here, since np.load leaves a broken archive open.
+        with open(path, "rb") as file:
+            return _arrays_in(file, name, path, names, readable)
     except OSError as error:
         reason = error.strerror or "something else"
         raise InvalidParameter(name, readable, f"{path} ({reason})") from None
+
+
+def _arrays_in(
+    file: BinaryIO, name: str, path: str | os.PathLike[str], names: list[str], readable: str
+) -> dict[str, NDArray[np.floating | np.integer]]:
+    """The arrays of `load_arrays` in the open `file`."""
+    # Damage shows as whatever zipfile, zlib and the parser of headers raise where they meet it.
+    try:
+        archive = np.load(file, allow_pickle=False)
     except Exception:
-        # Damage shows as whatever zipfile, zlib and the header's parser raise where they meet it.
         raise InvalidParameter(name, readable, f"{path} (something else)") from None
     if not isinstance(archive, np.lib.npyio.NpzFile):
         raise InvalidParameter(name, readable, f"{path} (a single array, as in a .npy file)")
     arrays = {}
     with archive:
-        names = list(wanted)
         missing = [each for each in names if each not in archive.files]
         if missing:
             has = f"{path} without {', '.join(missing)}"
