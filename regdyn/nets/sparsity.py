@@ -28,10 +28,10 @@ Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 SCALE_THRESHOLDS = (1e-2, 1e-3, 1e-4)
-"""Thresholds on |gamma|: 1e-3 is that of mehta2019 and zhou2020; mehta2019 finds the same with 1e-2."""
+"""Thresholds on |gamma|: 1e-3 is that of mehta2019 and zhou2020; mehta2019 finds comparable sparsity at 1e-2."""
 
 ACTIVATION_THRESHOLDS = (1e-12, 1e-4, 1e-2)
-"""Thresholds on the peak activation: 1e-12 is that of mehta2019, which finds the same with 1e-4."""
+"""Thresholds on the peak activation: 1e-12 is that of mehta2019, which finds comparable sparsity at 1e-4."""
 
 NORM_THRESHOLD = 1e-3
 r"""Threshold on the norm of a unit's weights.
@@ -644,7 +644,7 @@ def remove_units(
     Returns
     -------
     Arrays of the same types as those given. Sums are made in float64 and rounded once: in float32 this
-    moves outputs of order 1 by less than 1e-7, and their evaluation in another order by 1e-6 at width 256.
+    moves outputs of order 1 by less than 1e-7, and summing in another order by 1e-6 at width 256.
 
     Raises
     ------
