@@ -28,10 +28,10 @@ Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 SCALE_THRESHOLDS = (1e-2, 1e-3, 1e-4)
-"""Thresholds on |gamma|: 1e-3 is that of mehta2019 and zhou2020; mehta2019 finds comparable sparsity at 1e-2."""
+"""Thresholds on |gamma|: 1e-3 in mehta2019 and zhou2020; 1e-2 gives comparable sparsity (mehta2019)."""
 
 ACTIVATION_THRESHOLDS = (1e-12, 1e-4, 1e-2)
-"""Thresholds on the peak activation: 1e-12 is that of mehta2019, which finds comparable sparsity at 1e-4."""
+"""Thresholds on the peak activation: 1e-12 in mehta2019, where 1e-4 gives comparable sparsity."""
 
 NORM_THRESHOLD = 1e-3
 r"""Threshold on the norm of a unit's weights.
