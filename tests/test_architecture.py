@@ -25,8 +25,8 @@ ALLOWED: dict[str, set[str]] = {
     "prediction": {"optimizers", "theorems"},
     "report": {"files", "plots", "theorems", "verdicts"},
     "cli": {
-        "__init__", "dynamics", "files", "nets", "optimizers", "plots", "prediction", "report", "theorems",
-        "verdicts",
+        "__init__", "dynamics", "files", "nets", "optimizers", "plots", "prediction", "report",
+        "theorems", "verdicts",
     },
     "__init__": {"dynamics", "nets", "optimizers", "prediction", "theorems", "verdicts"},
     "__main__": {"cli"},

@@ -249,8 +249,15 @@ class Network:
         norms = (sparsity.weight_norms(weights) for weights in self.weights[:-1])
         return tuple(sparsity.inactive_by_norm(norm) for norm in norms)
 
+    def removable(self, marked: Sequence[NDArray[np.bool_]]) -> tuple[NDArray[np.bool_], ...]:
+        """The marked units, but for the strongest one of a layer that would vanish."""
+        if self.architecture.normalized:
+            return sparsity.spare_one(marked, [np.abs(gamma) for gamma in self.gamma])[0]
+        return sparsity.spare_one(marked, [sparsity.weight_norms(w) for w in self.weights[:-1]])[0]
+
     def zeroed(self, marked: Sequence[NDArray[np.bool_]]) -> Network:
-        """The network with gamma of the marked units (without normalisation their weights) set to 0."""
+        """The network with gamma, without normalisation the weights, of the `removable` units at 0."""
+        marked = self.removable(marked)
         if self.architecture.normalized:
             gamma = tuple(np.where(mask, 0, g).astype(g.dtype) for mask, g in zip(marked, self.gamma))
             return replace(self, gamma=gamma)
@@ -260,7 +267,7 @@ class Network:
         return replace(self, weights=(*hidden, self.weights[-1]))
 
     def without(self, marked: Sequence[NDArray[np.bool_]]) -> Network:
-        """The network with the marked units removed for real, their constant output absorbed.
+        """The network with the `removable` units removed for real, their constant output absorbed.
 
         It computes what `zeroed` computes; see `sparsity.remove_units`.
         """

@@ -25,7 +25,7 @@ from regdyn.nets.data import Dataset, make_dataset
 from regdyn.nets.mlp import EPS, INITS, MOMENTUM, Architecture, Gradients, Network
 from regdyn.nets.result import Record, TrainResult
 from regdyn.nets.sparsity import NORM_THRESHOLD
-from regdyn.parameters import check_choice, check_integer, check_number
+from regdyn.parameters import check_choice, check_integer, check_number, real_array
 
 MAX_STEPS = 10**9
 N_TIMES = 50
@@ -127,7 +127,7 @@ class TrainConfig(OptimizationConfig):
         if self.times is None:
             return np.unique(np.linspace(0, self.steps, N_TIMES + 1).round().astype(np.int64))
         wanted = f"increasing integers in [0, {self.steps}]"
-        times = np.atleast_1d(np.asarray(self.times))
+        times = np.atleast_1d(real_array("times", self.times, wanted))
         if times.ndim != 1 or times.dtype.kind not in "iu" or not len(times):
             raise InvalidParameter("times", wanted)
         if np.any(np.diff(times) <= 0) or times[0] < 0 or times[-1] > self.steps:
