@@ -1,0 +1,306 @@
+"""What training does to the units of a network: results in, a Figure out."""
+
+from __future__ import annotations
+
+import os
+import textwrap
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.patheffects import Normal, Stroke
+from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator, PercentFormatter
+from numpy.typing import NDArray
+
+from regdyn.errors import InvalidParameter
+from regdyn.nets.sparsity import NORM_THRESHOLD
+from regdyn.plots.common import check_results, plot_format, power, save_figure, style
+from regdyn.plots.decay import DECAYS
+
+if TYPE_CHECKING:
+    from regdyn.nets.result import TrainResult
+
+Array = NDArray[np.float64]
+
+MOST_RUNS = 6
+"""Columns of a picture; more would be too narrow to read."""
+
+MOST_LAYERS = 3
+"""Hidden layers with rows of their own; of a deeper network the first, the last and one between."""
+
+MOST_LINES = 256
+"""Units drawn of a layer; of a wider one evenly spaced ones."""
+
+BINS = 20
+"""Of the histogram of universality, over [0, 1]."""
+
+# Okabe and Ito (2008); the medians are darker shades.
+ALIVE, DEAD = ("#0072B2", "#003C5E"), ("#D55E00", "#6B2F00")
+LAYERS = ("#000000", "#009E73", "#CC79A7")
+
+
+def plot_training(results: Sequence[TrainResult], *, figure: Figure | None = None) -> Figure:
+    r"""Draw scales and shifts of the units over training and their universality at its end.
+
+    A column for each run. Rows: for each hidden layer gamma (without normalisation the norm of the
+    weights) on an axis that is linear within the threshold and logarithmic beyond it, and beta, a line
+    for each unit in the colour of its fate, thick ones the medians of both fates (mehta2019, Fig. 2);
+    at the bottom, the share of the units of each layer over their universality, the share of the
+    training set that activates them (mehta2019, Fig. 3). A row has the same axis in all columns.
+
+    Parameters
+    ----------
+    results
+        One to `MOST_RUNS`. One that failed is drawn as far as it came.
+    figure
+        An empty figure to draw on; a new one in regdyn's style where None.
+
+    Raises
+    ------
+    InvalidParameter
+        For no results, or too many.
+    """
+    check_results(results, None)
+    if len(results) > MOST_RUNS:
+        raise InvalidParameter("results", f"at most {MOST_RUNS} runs, a column for each", len(results))
+    layers = _shown(max(len(result.config.hidden) for result in results))
+    rows = 2 * len(layers) + 1
+    if figure is None:
+        with style():
+            size = (max(6.0, 1.1 + 2.5 * len(results)), 1.6 + 1.35 * rows)
+            return plot_training(results, figure=Figure(figsize=size, layout="constrained"))
+    grid = figure.subplots(rows, len(results), sharey="row", squeeze=False)
+    for column, result in zip(grid.T, results):
+        for axes, layer in zip(column[:-1].reshape(-1, 2), layers):
+            last = layer in (layers[-1], len(result.config.hidden) - 1)
+            _draw_layer(axes, result, layer, last)
+        _draw_universality(column[-1], result, layers)
+        column[0].set_title(_title(result, results), loc="left")
+    for i, row in enumerate(grid[:-1]):
+        _frame(row, results, i % 2 == 0)
+    grid[-1, 0].set_ylim(bottom=0)
+    for ax in grid[:, 1:].flat:
+        ax.tick_params(labelleft=False)
+    for row in grid:
+        labels = [ax.get_ylabel() for ax in row]
+        for ax, (before, label) in zip(row[1:], pairwise(labels)):
+            ax.set_ylabel("" if label == before else label)
+    # As long as the figure is wide, at most.
+    caption = textwrap.fill(_caption(results), round(14 * figure.get_figwidth()))
+    figure.suptitle(caption, x=0.01, ha="left")
+    _add_legend(figure, results, layers)
+    return figure
+
+
+def save_training(
+    results: Sequence[TrainResult], path: str | os.PathLike[str], force: bool = False
+) -> None:
+    """Write `plot_training(results)` to a .png, .pdf or .svg file, atomically.
+
+    Raises
+    ------
+    InvalidParameter
+        As there, and for another suffix, an existing file without `force`, or a place that cannot be
+        written.
+    """
+    plot_format(path)
+    save_figure(plot_training(results), path, force)
+
+
+def _shown(depth: int) -> list[int]:
+    """Hidden layers, from 0, that are drawn."""
+    if depth <= MOST_LAYERS:
+        return list(range(depth))
+    return [round(layer) for layer in np.linspace(0, depth - 1, MOST_LAYERS).tolist()]
+
+
+def _draw_layer(axes: Sequence[Axes], result: TrainResult, layer: int, last: bool) -> None:
+    """Gamma, or norms, and beta of one hidden layer, the last one shown or not, over the steps."""
+    top, bottom = axes
+    if layer >= len(result.config.hidden):
+        for ax in axes:
+            ax.set_axis_off()
+        return
+    normalized = result.config.architecture.normalized
+    dead = result.inactive[layer]
+    lines = (result.gamma if normalized else result.norm)[layer], result.beta[layer]
+    limit = result.config.threshold if normalized else NORM_THRESHOLD
+    top.axhspan(-limit if normalized else 0, limit, color="0.88", lw=0, zorder=0.5)
+    for ax, values in zip(axes, lines):
+        _draw_units(ax, result.times, values.astype(float), dead)
+        ax.set_xlim(0, result.config.steps)
+        ax.xaxis.set_major_locator(MaxNLocator(3, integer=True))
+        ax.tick_params(labelbottom=last and ax is bottom)
+    name = f"layer {layer + 1}"
+    top.set_ylabel(rf"{name}: scale $\gamma$" if normalized else f"{name}: norm $||w||$")
+    bottom.set_ylabel(rf"{name}: shift $\beta$" if normalized else rf"{name}: bias $\beta$")
+    bottom.set_xlabel("step" if last else "")
+    top.annotate(
+        f"{100 * dead.mean():.1f} % dead", (0, 0), (4, 3), xycoords="axes fraction",
+        textcoords="offset points", ha="left", va="bottom", fontsize="small", zorder=5,
+        path_effects=[Stroke(linewidth=2.5, foreground="white"), Normal()],
+    )  # fmt: skip
+
+
+def _draw_units(ax: Axes, times: NDArray[np.int64], values: Array, dead: NDArray[np.bool_]) -> None:
+    """A line for each unit in the colour of its fate, and the median of each fate."""
+    values = np.where(np.isfinite(values), values, np.nan)
+    units = values.shape[1]
+    few = np.unique(np.linspace(0, units - 1, min(units, MOST_LINES)).round().astype(int))
+    for (color, dark), mask in ((ALIVE, ~dead), (DEAD, dead)):
+        chosen = few[mask[few]]
+        if not mask.any() or not len(times):
+            continue
+        paths = [np.column_stack((times, values[:, unit])) for unit in chosen]
+        alpha = float(np.clip(30 / max(len(chosen), 1), 0.3, 0.9))
+        ax.add_collection(
+            LineCollection(paths, colors=color, linewidths=0.5, alpha=alpha, rasterized=True, zorder=2)
+        )
+        known = ~np.isnan(values).all(axis=1)
+        median = np.full(len(times), np.nan)
+        median[known] = np.nanmedian(values[np.ix_(known, mask)], axis=1)
+        # One point makes no line.
+        marker = "o" if known.sum() == 1 else ""
+        halo = [Stroke(linewidth=3.0, foreground="white"), Normal()]
+        ax.plot(times, median, color=dark, lw=1.6, path_effects=halo, zorder=3, marker=marker)
+
+
+def _draw_universality(ax: Axes, result: TrainResult, layers: Sequence[int]) -> None:
+    ax.set_xlim(-0.01, 1.01)
+    ax.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=""))
+    ax.set_xlabel("universality (% of the training set)")
+    ax.set_ylabel("share of units (%)")
+    ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=""))
+    if result.failed:
+        ax.text(0.5, 0.5, "failed", transform=ax.transAxes, ha="center", va="center", color="0.35")
+        return
+    edges = np.linspace(0, 1, BINS + 1)
+    for color, layer in zip(LAYERS, layers):
+        if layer >= len(result.config.hidden):
+            continue
+        values = result.activation_records[layer].universality
+        assert values is not None, "the records keep the activations"
+        counts = np.histogram(values, edges)[0] / len(values)
+        ax.stairs(counts, edges, color=color, lw=1.3, baseline=0, zorder=3)
+        ax.stairs(counts, edges, color=color, alpha=0.12, fill=True, lw=0, zorder=2)
+
+
+def _frame(row: Sequence[Axes], results: Sequence[TrainResult], scales: bool) -> None:
+    """The common ordinate of a row: around the runs that did not fail, if any."""
+    kept = [(ax, result) for ax, result in zip(row, results) if ax.axison]
+    sound = [ax for ax, result in kept if not result.failed] or [ax for ax, _ in kept]
+    points = [
+        np.asarray(path.vertices)[:, 1]
+        for ax in sound
+        for collection in ax.collections
+        if isinstance(collection, LineCollection)
+        for path in collection.get_paths()
+    ]
+    shown = np.concatenate([*points, [0.0]]) if points else np.zeros(1)
+    shown = np.asarray(shown, dtype=float)
+    shown = shown[np.isfinite(shown)]
+    low, high = float(shown.min()), float(shown.max())
+    ax = row[0]
+    if not scales:
+        margin = 0.05 * (high - low) or 0.1
+        ax.set_ylim(low - margin, high + margin)
+        return
+    thresholds = [
+        result.config.threshold if result.config.architecture.normalized else NORM_THRESHOLD
+        for result in results
+    ]
+    linear = min(thresholds)
+    for each in row:
+        each.set_yscale("symlog", linthresh=linear, linscale=0.6)
+        each.yaxis.set_major_locator(FixedLocator(_ticks(linear, low, high)))
+        each.yaxis.set_minor_locator(NullLocator())
+    ax.set_ylim(min(1.6 * low, -0.6 * linear) if low < 0 else 0, max(1.6 * high, 3 * linear))
+
+
+def _ticks(linear: float, low: float, high: float) -> list[float]:
+    """0 and powers of ten, at most five on either side."""
+    # Between the two ends of the linear part there is no room for 0.
+    first = int(np.ceil(np.log10(linear) + (1e-9 if low < -linear else -1e-9)))
+
+    def side(end: float) -> list[float]:
+        if end <= linear:
+            return []
+        last = int(np.floor(np.log10(end) + 1e-9))
+        every = max(1, round((last - first) / 3))
+        return [10.0**power for power in range(last, first - 1, -every)]
+
+    return [*(-tick for tick in side(-low)), 0.0, *reversed(side(high))]
+
+
+def _add_legend(figure: Figure, results: Sequence[TrainResult], layers: Sequence[int]) -> None:
+    entries: dict[str, Any] = {
+        "alive at the end": Line2D([], [], color=ALIVE[0], lw=1.2),
+        "dead at the end": Line2D([], [], color=DEAD[0], lw=1.2),
+        "their medians": (Line2D([], [], color=ALIVE[1], lw=2), Line2D([], [], color=DEAD[1], lw=2)),
+    }
+    limits = sorted({(r.config.architecture.normalized, r.config.threshold) for r in results})
+    words = [rf"$|\gamma|$ < {power(limit)}" for normalized, limit in limits if normalized]
+    if not all(normalized for normalized, _ in limits):
+        words.append(rf"$||w||$ < {power(NORM_THRESHOLD)}")
+    entries["counts as dead: " + ", ".join(words)] = Patch(color="0.88", lw=0)
+    for color, layer in zip(LAYERS, layers):
+        entries[f"universality, layer {layer + 1}"] = Line2D([], [], color=color, lw=1.3)
+    from matplotlib.legend_handler import HandlerTuple
+
+    figure.legend(
+        entries.values(), entries.keys(), loc="outside lower left",
+        ncols=2 if len(results) < 3 else min(len(entries), 4),
+        handler_map={tuple: HandlerTuple(ndivide=None, pad=0.2)},
+    )  # fmt: skip
+
+
+# What runs may differ in, besides optimizer and decay, in words.
+
+_Words = Callable[["TrainResult"], str]
+_ACTIVATIONS = {"relu": "ReLU", "leaky_relu": "leaky ReLU", "elu": "ELU"}
+
+
+def _units(result: TrainResult) -> str:
+    hidden = result.config.hidden
+    widths = f"{len(hidden)} x {hidden[0]}" if len(set(hidden)) == 1 < len(hidden) else "-".join(
+        map(str, hidden)
+    )  # fmt: skip
+    return f"{widths} units"
+
+
+def _kind(result: TrainResult) -> str:
+    name = _ACTIVATIONS.get(result.config.activation, result.config.activation)
+    return f"{name} {'with' if result.config.architecture.normalized else 'without'} batch norm"
+
+
+_REST: tuple[_Words, ...] = (
+    lambda r: r.config.dataset.name,
+    _units,
+    _kind,
+    lambda r: f"batch {r.config.batch}",
+    lambda r: f"{r.config.steps:,} steps",
+    lambda r: f"seed {r.config.seed}",
+)
+
+
+def _caption(results: Sequence[TrainResult]) -> str:
+    """What the runs have in common."""
+    return ", ".join(words(results[0]) for words in _REST if len({words(r) for r in results}) == 1)
+
+
+def _title(result: TrainResult, results: Sequence[TrainResult]) -> str:
+    config = result.config
+    decay = DECAYS[config.regularization]
+    if config.regularization != "none":
+        decay += rf", $\lambda$ = {power(config.lam)}"
+    own = [words(result) for words in _REST if len({words(r) for r in results}) > 1]
+    if len({r.config.rule.lr for r in results if r.config.rule.name == config.rule.name}) > 1:
+        own.append(rf"$\eta$ = {power(config.rule.lr)}")
+    end = "failed" if result.failed else f"test error {100 * result.error:.2g} %"
+    return "\n".join([f"{type(config.rule).__name__}, {decay}", *own, end])
