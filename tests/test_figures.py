@@ -60,3 +60,11 @@ def test_passages(tmp_path: Path) -> None:
     simulated = data["simulated"].sel(lam_simulated=1e-2, placement="l2")
     assert abs(predicted / simulated - 1).sel(optimizer="adam") < 0.02
     assert np.isnan(simulated.sel(optimizer="adagrad"))
+
+
+def test_datasets(tmp_path: Path) -> None:
+    _, data = draw("datasets", tmp_path, "--steps", "20", "--trajectories", "1", "--seed", "3")
+    error = data["error"].sel(repetition=3)
+    assert error.sel(name="clean") == data["overlap_error"].sel(overlap=0.0, repetition=3)
+    assert error.sel(name="cluttered") == data["clutter_error"].sel(clutter=0.6, repetition=3)
+    assert error.sel(name="clean") < error.sel(name="cluttered")
