@@ -61,13 +61,13 @@ def aligned_empty(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray:
     return aligned
 
 
-def check_memory(needed: int, what: str) -> None:
-    """Raise InvalidParameter if `needed` bytes are not free now."""
+def check_memory(needed: int, what: str, name: str = "trajectories", fewer: str = "few") -> None:
+    """Raise InvalidParameter for the parameter `name` if `needed` bytes are not free now."""
     free = psutil.virtual_memory().available
     if needed > free:
         raise InvalidParameter(
-            "trajectories",
-            f"few enough to fit: {what} needs {needed / 2**30:.3g} GiB and "
+            name,
+            f"{fewer} enough to fit: {what} needs {needed / 2**30:.3g} GiB and "
             f"{free / 2**30:.3g} GiB are free",
         )
 

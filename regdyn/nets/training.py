@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from threadpoolctl import threadpool_limits
 
 from regdyn.dynamics._jit import on_compile
-from regdyn.dynamics.engine import aligned_empty, thread_count
+from regdyn.dynamics.engine import aligned_empty, check_memory, thread_count
 from regdyn.dynamics.optimization import DTYPES, TINY, OptimizationConfig
 from regdyn.dynamics.random import LANES
 from regdyn.errors import InvalidParameter
@@ -36,9 +36,6 @@ FLUSH_EVERY = 16
 
 TABLE = 4096
 """Steps for which constants are computed at once."""
-
-STOP_EVERY = 64
-"""Steps between two looks at whether the run was interrupted."""
 
 LEAST_BLOCKS = 128
 """Blocks of parameters whose update is worth a thread of its own."""
@@ -396,9 +393,11 @@ class _Run:
                 records.append(self._record(total / since, since))
                 total, since = 0.0, 0
                 progress(Snapshot(index, t, records[-1].loss, records[-1].error, self.sparsity))
-            if t % STOP_EVERY == 0 and stop():
+            if stop():
                 break
         network = self.network
+        if not failed and not stop() and not self._is_finite(network):
+            failed = f"the network is no longer finite at step {t}"
         return TrainResult.collect(
             config=config,
             network=network,
@@ -408,6 +407,14 @@ class _Run:
             failed=failed,
             seconds=time.perf_counter() - begin,
         )
+
+    def _is_finite(self, network: Network) -> bool:
+        """Whether all of it is, and what it computes: the loss sees no averages and no last step."""
+        parts: list[Sequence[NDArray]] = [
+            network.weights, network.gamma, network.beta, network.running_mean, network.running_var,
+        ]  # fmt: skip
+        parts += ([*network.layers(x), network.logits(x)] for x in (self._x, self._x_test))
+        return all(np.isfinite(array).all() for arrays in parts for array in arrays)
 
     @property
     def network(self) -> Network:
@@ -501,7 +508,8 @@ def train(
     """Train one network for each configuration, side by side on the threads.
 
     Results do not depend on the number of threads or on the other runs. A run whose loss is no longer
-    finite ends there; its result says so in `failed`, and the others go on.
+    finite ends there; its result says so in `failed`, and the others go on. Interrupted (Ctrl-C), all
+    runs end after the step that they are taking.
 
     Parameters
     ----------
@@ -513,17 +521,22 @@ def train(
         Called at every recorded time of every run, by one thread at a time.
     notify_compile
         Called once if a kernel must be compiled.
+
+    Raises
+    ------
+    InvalidParameter
+        For networks that do not fit into memory.
     """
     count = thread_count(threads)
+    outer = max(1, min(count, len(configs)))
+    inner = count // outer
+    _check_memory(configs, outer)
     lock, stopped = Lock(), Event()
     cast = _Casts()
 
     def report(snapshot: Snapshot) -> None:
         with lock:
             progress(snapshot)
-
-    outer = max(1, min(count, len(configs)))
-    inner = count // outer
 
     def run(index: int) -> TrainResult:
         config = configs[index]
@@ -540,12 +553,32 @@ def train(
         with on_compile(notify_compile), ThreadPoolExecutor(outer) as executor:
             futures = [executor.submit(run, index) for index in range(len(configs))]
             try:
+                # Not one after the other: what fails first ends the others at once.
+                for future in wait(futures, return_when=FIRST_EXCEPTION).done:
+                    future.result()
                 return [future.result() for future in futures]
             except BaseException:
                 stopped.set()
                 for future in futures:
                     future.cancel()
                 raise
+
+
+def _check_memory(configs: Sequence[TrainConfig], side_by_side: int) -> None:
+    """Raise InvalidParameter unless the runs fit, so many of them at a time."""
+    working, kept = [], 0
+    for config in configs:
+        a, size = config.architecture, DTYPES[config.dtype].itemsize
+        parameters = sum(units * inputs for units, inputs in a.shapes)
+        # The network, its gradient, the optimizer's state and a copy; initial weights in float64.
+        copies = 4 + len(config.rule.initial_state())
+        # Activations of every layer over the training set at the end, and temporary ones.
+        activations = len(config.dataset.y_train) * (sum(a.hidden) + 3 * max(a.hidden))
+        working.append(parameters * max(copies * size, 3 * size + 8) + activations * size)
+        records = len(np.asarray(config.times)) * sum(a.hidden) * (3 * size + 8 * kernels.N_SUMS)
+        kept += parameters * size + records
+    needed = sum(sorted(working)[-side_by_side:]) + kept
+    check_memory(needed, "training", "hidden", "narrow")
 
 
 class _Casts:
