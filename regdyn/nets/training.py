@@ -8,7 +8,8 @@ from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
-from threading import Event, Lock
+from queue import SimpleQueue
+from threading import Event, Lock, Thread
 from typing import Any
 
 import numpy as np
@@ -37,14 +38,14 @@ FLUSH_EVERY = 16
 TABLE = 4096
 """Steps for which constants are computed at once."""
 
-LEAST_BLOCKS = 128
-"""Blocks of parameters whose update is worth a thread of its own."""
+BLOCK_BYTES = 2**18
+"""Weights of a layer beyond which it is computed in blocks of units, which threads can share.
 
-BLOCK_UNITS = 512
-"""Units of a layer that one thread computes, so that wide layers are shared between threads.
-
-The same for any number of threads, because the order of sums depends on it.
+Blocks do not depend on the number of threads, because the order of sums depends on them. Smaller ones
+would cost more in handing them over than a second thread gains.
 """
+
+MAX_BLOCKS = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,9 +187,15 @@ class _Block:
     """Where its share of the delta of the layer below goes."""
 
 
-def _blocks(units: int) -> list[slice]:
-    edges = np.linspace(0, units, -(-units // BLOCK_UNITS) + 1).round().astype(int).tolist()
-    return [slice(a, b) for a, b in pairwise(edges)]
+def _blocks(units: int, inputs: int, itemsize: int) -> list[slice]:
+    """The units of a layer in contiguous blocks."""
+    count = max(1, min(units * inputs * itemsize // BLOCK_BYTES, MAX_BLOCKS, units))
+    return [slice(a, b) for a, b in _parts(0, units, count)]
+
+
+def _parts(begin: int, end: int, count: int) -> list[tuple[int, int]]:
+    """A range cut into `count` parts of about one size."""
+    return list(pairwise(begin + (end - begin) * k // count for k in range(count + 1)))
 
 
 class _Parameters:
@@ -279,7 +286,7 @@ class _Run:
         self._partials: list[list[NDArray]] = []
         for i, units in enumerate(a.hidden):
             z, inverse_std = aligned_empty((units, batch), dtype), np.ones(units, dtype)
-            blocks = _blocks(units)
+            blocks = _blocks(*a.shapes[i], dtype.itemsize)
             below = [] if i == 0 else [aligned_empty((a.hidden[i - 1], batch), dtype) for _ in blocks]
             if len(below) == 1:
                 below = [self._deltas[i - 1]]
@@ -358,8 +365,9 @@ class _Run:
         for k, (first, last) in enumerate(self._theta.groups):
             if k == 1 and not self._architecture.normalized:
                 continue
-            for a, b in self._pool.shares(first, last):
-                parts.append((a, b, constants[k], decay[k]))
+            size = (last - first) * LANES * self._dtype.itemsize
+            count = max(1, min(size // BLOCK_BYTES, self._pool.threads))
+            parts += [(a, b, constants[k], decay[k]) for a, b in _parts(first, last, count)]
         self._pool.each(run, parts)
 
     def _watch(self, t: int) -> None:
@@ -466,32 +474,51 @@ class _Run:
 
 
 class _Pool:
-    """Where the blocks of one run are computed: on these threads, or in the caller's."""
+    """Threads that help one run, waiting for work between two calls of `each`.
+
+    Lighter than an executor: work of a tenth of a millisecond is worth handing over.
+    """
 
     def __init__(self, threads: int) -> None:
-        self._threads = threads
-        self._executor = ThreadPoolExecutor(threads - 1) if threads > 1 else None
+        self.threads = threads
+        self._work: SimpleQueue[tuple[Callable[[Any], None], Sequence[Any]] | None] = SimpleQueue()
+        self._done: SimpleQueue[BaseException | None] = SimpleQueue()
+        self._helpers = [Thread(target=self._help, daemon=True) for _ in range(threads - 1)]
+        for helper in self._helpers:
+            helper.start()
+
+    def _help(self) -> None:
+        # Floating-point warnings are a thread's own setting.
+        with np.errstate(all="ignore"):
+            while (task := self._work.get()) is not None:
+                work, items = task
+                try:
+                    for item in items:
+                        work(item)
+                    self._done.put(None)
+                except BaseException as error:
+                    self._done.put(error)
 
     def each(self, work: Callable[[Any], None], items: Sequence[Any]) -> None:
         """Do the work for every item."""
-        if self._executor is None or len(items) == 1:
-            for item in items:
+        shares = _parts(0, len(items), min(self.threads, len(items)))
+        for begin, end in shares[1:]:
+            self._work.put((work, items[begin:end]))
+        failures: list[BaseException | None] = []
+        try:
+            for item in items[: shares[0][1]]:
                 work(item)
-            return
-        futures = [self._executor.submit(work, item) for item in items[1:]]
-        work(items[0])
-        for future in futures:
-            future.result()
-
-    def shares(self, first: int, last: int) -> list[tuple[int, int]]:
-        """The range in about as many parts as there are threads, if that is worth the trouble."""
-        parts = max(1, min(self._threads, (last - first) // LEAST_BLOCKS))
-        edges = np.linspace(first, last, parts + 1).round().astype(int).tolist()
-        return list(pairwise(edges))
+        finally:
+            failures = [self._done.get() for _ in shares[1:]]
+        for failure in failures:
+            if failure is not None:
+                raise failure
 
     def close(self) -> None:
-        if self._executor is not None:
-            self._executor.shutdown()
+        for _ in self._helpers:
+            self._work.put(None)
+        for helper in self._helpers:
+            helper.join()
 
 
 def nothing(snapshot: Snapshot) -> None:

@@ -116,7 +116,7 @@ def test_running_statistics_equal_torch() -> None:
 @pytest.mark.parametrize("threads", [1, 3])
 def test_wide_layers_in_blocks(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = make_run()
-    monkeypatch.setattr("regdyn.nets.training.BLOCK_UNITS", 2)
+    monkeypatch.setattr("regdyn.nets.training.BLOCK_BYTES", 100)
     blocks = make_run(threads)
     for run in (whole, blocks):
         run.compute_gradients(*run._next_batch())

@@ -109,12 +109,11 @@ def bits(result: TrainResult) -> bytes:
     return b"".join(a.tobytes() for a in (*arrays, result.loss, *result.gamma, *result.first_below))
 
 
-@pytest.mark.parametrize("block_units", [512, 4])
+@pytest.mark.parametrize("block_bytes", [2**18, 300])
 def test_same_bits_on_any_number_of_threads_and_in_any_batch(
-    block_units: int, monkeypatch: pytest.MonkeyPatch
+    block_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("regdyn.nets.training.BLOCK_UNITS", block_units)
-    monkeypatch.setattr("regdyn.nets.training.LEAST_BLOCKS", 1)
+    monkeypatch.setattr("regdyn.nets.training.BLOCK_BYTES", block_bytes)
     settings = SMALL | dict(dtype="float32", hidden=(30, 20), steps=40)
     configs = [TrainConfig(optimizer=o, **settings) for o in ("adam", "sgd", "adam")]
     configs[2] = TrainConfig(optimizer="adam", lam=0.1, **settings)
