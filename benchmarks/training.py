@@ -1,0 +1,233 @@
+"""How fast does the network train, next to the same network in eager torch?
+
+    python benchmarks/training.py [--out FILE.md] [--rounds N]
+
+Digits, two hidden layers, batch 40, Adam with L2. All figures are ratios of two programs that take
+turns on the same processors. torch runs as its users write it: layers, an optimizer, a loop over
+batches of a set that is already in memory; its threads are as it sets them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from measure import Interference, Report, Run, cpu_name, processors, take_turns, versions
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+import regdyn
+
+BATCH, DEPTH, ROUNDS = 40, 2, 7
+STEPS = {256: 600, 1000: 120}
+WANTED = {256: 3.0, 1000: 2.0}
+RUNS, BATCH_STEPS, WANTED_BATCH = 16, 400, 1.5
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+
+def make_config(width: int, dtype: str, **settings: Any) -> regdyn.TrainConfig:
+    steps = settings.pop("steps", STEPS.get(width, 400))
+    return regdyn.TrainConfig(
+        hidden=(width,) * DEPTH, dtype=dtype, batch=BATCH, steps=steps, times=[steps], **settings
+    )
+
+
+def regdyn_run(width: int, dtype: str) -> Run:
+    def run(seed: int) -> tuple[float, NDArray]:
+        config = make_config(width, dtype, seed=seed)
+        begin = time.perf_counter()
+        (result,) = regdyn.train([config])
+        return time.perf_counter() - begin, result.network.gamma[0]
+
+    run(0)
+    return run
+
+
+def torch_run(width: int, dtype: str, fused: bool) -> Run:
+    config = make_config(width, dtype)
+    kind, data, rule = DTYPES[dtype], config.dataset, config.rule
+    x, y = torch.tensor(data.x_train, dtype=kind), torch.tensor(data.y_train)
+
+    def run(seed: int) -> tuple[float, NDArray]:
+        torch.manual_seed(seed)
+        layers: list[torch.nn.Module] = []
+        inputs = x.shape[1]
+        for units in config.hidden:
+            layers += [
+                torch.nn.Linear(inputs, units, bias=False),
+                torch.nn.BatchNorm1d(units),
+                torch.nn.ReLU(),
+            ]
+            inputs = units
+        network = torch.nn.Sequential(*layers, torch.nn.Linear(inputs, data.n_classes)).to(kind)
+        optimizer = torch.optim.Adam(
+            network.parameters(), lr=rule.lr, betas=(rule.beta1, rule.beta2), eps=rule.eps,
+            weight_decay=config.lam, fused=fused or None,
+        )  # fmt: skip
+        loss_of = torch.nn.CrossEntropyLoss()
+        begin = time.perf_counter()
+        order, place = torch.randperm(len(x)), 0
+        for _ in range(config.steps):
+            if place + BATCH > len(x):
+                order, place = torch.randperm(len(x)), 0
+            chosen = order[place : place + BATCH]
+            place += BATCH
+            optimizer.zero_grad()
+            loss_of(network(x[chosen]), y[chosen]).backward()
+            optimizer.step()
+        seconds = time.perf_counter() - begin
+        return seconds, network[1].weight.detach().numpy()
+
+    run(0)
+    return run
+
+
+def products_run(width: int, dtype: str) -> Run:
+    """The matrix products of as many steps and nothing else, in one thread as regdyn has them."""
+    config = make_config(width, dtype)
+    generator = np.random.default_rng(0)
+    shapes = config.architecture.shapes
+
+    def draw(*shape: int) -> NDArray:
+        return generator.normal(size=shape).astype(dtype)
+
+    weights, gradients = ([draw(*shape) for shape in shapes] for _ in range(2))
+    below = [draw(BATCH, shapes[0][1]).T, *(draw(units, BATCH) for units, _ in shapes[:-1])]
+    outputs = [draw(units, BATCH) for units, _ in shapes]
+    deltas = [draw(units, BATCH) for units, _ in shapes]
+
+    def run(seed: int) -> tuple[float, NDArray]:
+        with threadpool_limits(1, user_api="blas"):
+            begin = time.perf_counter()
+            for _ in range(config.steps):
+                for w, x, z in zip(weights, below, outputs):
+                    np.matmul(w, x, out=z)
+                for i in range(len(weights) - 1, -1, -1):
+                    np.matmul(deltas[i], below[i].T, out=gradients[i])
+                    if i:
+                        np.matmul(weights[i].T, deltas[i], out=outputs[i - 1])
+            return time.perf_counter() - begin, outputs[0]
+
+    run(0)
+    return run
+
+
+def batch_run(width: int, dtype: str, together: bool) -> Run:
+    """RUNS runs, lambdas x seeds, side by side or one at a time."""
+
+    def run(seed: int) -> tuple[float, NDArray]:
+        configs = [
+            make_config(width, dtype, steps=BATCH_STEPS, lam=lam, seed=4 * seed + k)
+            for lam in (0.0, 1e-5, 1e-4, 1e-3)
+            for k in range(RUNS // 4)
+        ]
+        begin = time.perf_counter()
+        if together:
+            results = regdyn.train(configs)
+        else:
+            results = [regdyn.train([config])[0] for config in configs]
+        return time.perf_counter() - begin, results[-1].network.gamma[0]
+
+    run(0)
+    return run
+
+
+def against_torch(report: Report, rounds: int) -> None:
+    report.write(
+        "## regdyn over eager torch", "",
+        f"Hidden layers {DEPTH}, batch {BATCH}. Times are of one step, all of it: drawing the batch, "
+        "forward, backward, update, and for regdyn starting and the final test error.",
+    )  # fmt: skip
+    cases = [(width, dtype) for width in WANTED for dtype in DTYPES]
+    makers: list[Callable[[int, str], Run]] = [
+        lambda width, dtype: torch_run(width, dtype, fused=False),
+        lambda width, dtype: torch_run(width, dtype, fused=True),
+        products_run,
+    ]
+    comparisons = [(regdyn_run(*case), make(*case)) for case in cases for make in makers]
+    paired = take_turns(comparisons, rounds)
+    rows = []
+    for k, (width, dtype) in enumerate(cases):
+        default, fused, products = paired[3 * k : 3 * k + 3]
+        wanted = WANTED[width]
+        what = f"width {width}, {dtype}: regdyn over torch's default Adam"
+        rows.append([
+            f"{width}", dtype,
+            *(f"{1e3 * seconds / STEPS[width]:.3f}" for seconds in
+              (default.seconds[0], default.seconds[1], fused.seconds[1])),
+            f"{default.median:.2f}", default.spread, f"{fused.median:.2f}",
+            f"{products.median:.0%}",
+            *report.want(what, f"≥ {wanted:g}", default.median >= wanted),
+        ])  # fmt: skip
+    report.table(
+        ["width", "type", "regdyn, ms", "torch, ms", "torch fused, ms", "over torch", "least – greatest",
+         "over fused", "share of products", "wanted", "met"],
+        rows,
+    )  # fmt: skip
+    report.write(
+        "Share of products: the matrix products alone, in one thread, over the whole step. They are the "
+        "limit; where it exceeds what one thread could do, wide layers were shared between threads.",
+        "",
+    )
+
+
+def batches(report: Report, rounds: int) -> None:
+    report.write(
+        "## A batch of runs over one at a time", "",
+        f"{RUNS} runs (4 lambdas x 4 seeds) of {BATCH_STEPS} steps: seconds one at a time over seconds "
+        "side by side.",
+    )  # fmt: skip
+    cases = [(width, dtype) for width in (64, 256) for dtype in DTYPES]
+    paired = take_turns([(batch_run(*c, True), batch_run(*c, False)) for c in cases], rounds)
+    rows = []
+    for (width, dtype), pair in zip(cases, paired):
+        what = f"width {width}, {dtype}: per run, a batch over one at a time"
+        rows.append([
+            f"{width}", dtype, *(f"{seconds:.2f}" for seconds in pair.seconds),
+            f"{pair.median:.2f}", pair.spread,
+            *report.want(what, f"≥ {WANTED_BATCH:g}", pair.median >= WANTED_BATCH),
+        ])  # fmt: skip
+    report.table(
+        [
+            "width",
+            "type",
+            "together, s",
+            "one at a time, s",
+            "ratio",
+            "least – greatest",
+            "wanted",
+            "met",
+        ],
+        rows,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, metavar="FILE.md")
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    options = parser.parse_args()
+    report, others = Report(), Interference()
+    report.write(
+        "# Benchmark of training", "",
+        f"- {cpu_name()}, {processors()} logical processors; torch uses {torch.get_num_threads()} threads",
+        f"- {versions()}",
+        f"- medians of {options.rounds} pairs", "",
+    )  # fmt: skip
+    against_torch(report, options.rounds)
+    batches(report, options.rounds)
+    report.conclude()
+    report.write(
+        "", f"Other programs and the hypervisor had {others.share():.0%} of the processors' time."
+    )
+    if options.out is not None:
+        options.out.write_text("\n".join(report.text) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
