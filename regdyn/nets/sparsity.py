@@ -76,9 +76,9 @@ def inactive_by_scale(gamma: ArrayLike, threshold: float = _SCALE) -> Mask:
 
     Source: mehta2019, section 2.1; zhou2020, section 3.1.
     """
-    return np.asarray(
-        np.abs(_vector("gamma", gamma)) < check_number("threshold", threshold, "[0, inf)")
-    )
+    limit = check_number("threshold", threshold, "[0, inf)")
+    with np.errstate(over="ignore"):  # a limit beyond the type of gamma is infinite there
+        return np.asarray(np.abs(_vector("gamma", gamma)) < limit)
 
 
 def inactive_by_activation(peak: ArrayLike, threshold: float = _ACTIVATION) -> Mask:
