@@ -19,6 +19,14 @@ _HOME = {
     "check": "regdyn.verdicts",
     "CheckReport": "regdyn.verdicts",
     "CLAIMS": "regdyn.theorems",
+    "FINDINGS": "regdyn.findings",
+    "train": "regdyn.nets.training",
+    "TrainConfig": "regdyn.nets.training",
+    "TrainResult": "regdyn.nets.result",
+    "save_runs": "regdyn.nets.result",
+    "Network": "regdyn.nets.mlp",
+    "Dataset": "regdyn.nets.data",
+    "make_dataset": "regdyn.nets.data",
     "predict": "regdyn.prediction",
     "prunes": "regdyn.prediction",
     "leaves_alone": "regdyn.prediction",
@@ -71,6 +79,11 @@ if TYPE_CHECKING:
     from regdyn.dynamics.scalar import ScalarConfig, sample_noise, simulate
     from regdyn.dynamics.schedules import Constant, Cosine, CosineRestarts, Step, Table
     from regdyn.errors import InvalidParameter, OutsideDomain, RegdynError
+    from regdyn.findings import FINDINGS
+    from regdyn.nets.data import Dataset, make_dataset
+    from regdyn.nets.mlp import Network
+    from regdyn.nets.result import TrainResult, save_runs
+    from regdyn.nets.training import TrainConfig, train
     from regdyn.optimizers import (
         OPTIMIZERS,
         SGD,

@@ -25,10 +25,10 @@ ALLOWED: dict[str, set[str]] = {
     "prediction": {"optimizers", "theorems"},
     "report": {"files", "plots", "theorems", "verdicts"},
     "cli": {
-        "__init__", "dynamics", "files", "nets", "optimizers", "plots", "prediction", "report",
-        "theorems", "verdicts",
+        "__init__", "dynamics", "files", "findings", "nets", "optimizers", "plots", "prediction",
+        "report", "theorems", "verdicts",
     },
-    "__init__": {"dynamics", "nets", "optimizers", "prediction", "theorems", "verdicts"},
+    "__init__": {"dynamics", "findings", "nets", "optimizers", "prediction", "theorems", "verdicts"},
     "__main__": {"cli"},
 }  # fmt: skip
 COMMON = {"errors", "parameters"}

@@ -15,13 +15,14 @@ from regdyn import __version__
 from regdyn.cli.check import check
 from regdyn.cli.predict import predict
 from regdyn.cli.simulate import simulate
+from regdyn.cli.train import train
 from regdyn.errors import InvalidParameter, OutsideDomain
 
 # click.ClickException or, in a typer that carries its own click, that one's.
 _UsageError: type[Exception] = typer.BadParameter.__mro__[2]
 
 # Options whose name is not the parameter's with dashes.
-_FLAGS = {"optimizer": "--opt", "regularization": "--reg", "claim": "CLAIM"}
+_FLAGS = {"optimizer": "--opt", "regularization": "--reg", "claim": "CLAIM", "hidden": "--width"}
 
 INTERRUPTED = 130
 
@@ -33,13 +34,14 @@ app = typer.Typer(
 )
 app.command("simulate")(simulate)
 app.command("predict")(predict)
+app.command("train")(train)
 app.command("check")(check)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code.
 
-    0 fine, 1 a check failed, 2 usage or bad input, 3 a missing library, 130 interrupted.
+    0 fine, 1 a check or a run failed, 2 usage or bad input, 3 a missing library, 130 interrupted.
     """
     try:
         code = app(args=None if arguments is None else list(arguments), standalone_mode=False)
@@ -59,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         return _fail(f"{error.name} is not installed: pip install {error.name}", 3)
     except MemoryError:
-        return _fail("not enough memory: use fewer --trajectories or a smaller --keep", 2)
+        return _fail("not enough memory: use fewer --trajectories, a smaller --keep or --width", 2)
     except (KeyboardInterrupt, typer.Abort):
         return _fail("interrupted, no file was written", INTERRUPTED)
 

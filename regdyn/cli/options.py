@@ -7,7 +7,8 @@ import inspect
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import typer
 
@@ -51,12 +52,13 @@ def command(parameters: Callable[[], list[inspect.Parameter]]) -> Callable[[Call
     return give
 
 
-def weight_options(several: str = "; several with commas") -> list[inspect.Parameter]:
-    """What the weight, its optimizer and its decay are."""
+def optimizer_options(lam: str) -> list[inspect.Parameter]:
+    """The optimizer, its decay, of default strength `lam`, and its schedule."""
+    several = "; several with commas"
     lrs = "; ".join(f"{name} {make_optimizer(name).lr:g}" for name in OPTIMIZERS)
     return [
         option("adam", str, "--opt", f"{', '.join(OPTIMIZERS)}{several}, or all.", metavar="NAMES"),
-        option("1e-4", str, "--lam", f"Strength of the decay, >= 0{several}.", metavar="VALUES"),
+        option(lam, str, "--lam", f"Strength of the decay, >= 0{several}.", metavar="VALUES"),
         option("l2", str, "--reg", "Placement of the decay: none, l2 (in the gradient), decoupled "
                f"(AdamW), paper (mehta2019){several}.", metavar="NAMES"),
         option(None, str | None, "--lr", f"Learning rate, >= 0 ({lrs}).", metavar="X"),
@@ -64,6 +66,13 @@ def weight_options(several: str = "; several with commas") -> list[inspect.Param
                "B2, …; cosine[:FINAL] (0) over all steps; restarts:PERIOD[:GROWTH] (1), whole numbers;"
                " or a .npy file with a factor per step, the last one held.", metavar="TEXT"),
         *rule_options(),
+    ]  # fmt: skip
+
+
+def weight_options() -> list[inspect.Parameter]:
+    """What the weight, its optimizer and its decay are."""
+    return [
+        *optimizer_options("1e-4"),
         option("1.0", str, "--theta0", "Start of the weight.", metavar="X"),
         option("1e-3", str, "--threshold", "A weight below it counts as dead; above 0.", metavar="X"),
     ]  # fmt: skip
@@ -80,6 +89,37 @@ def std_options() -> list[inspect.Parameter]:
         option(None, str | None, "--burn-in-steps", "Steps of the burn-in (100); 0 for none.",
                metavar="N"),
     ]  # fmt: skip
+
+
+def output_options(out: str, plot: str) -> list[inspect.Parameter]:
+    """Where the results go; `out` and `plot` say what the files show."""
+    return [
+        option(None, str | None, "--threads", "Threads (all processors).", metavar="N"),
+        option(False, bool, "--json", "Print JSON instead of a table."),
+        option(False, bool, "--csv", "Print CSV instead of a table."),
+        option(None, Path | None, "--out", out, metavar="FILE"),
+        option(None, Path | None, "--plot", plot, metavar="FILE"),
+        option(False, bool, "--force", "Overwrite existing files."),
+        option(False, bool, "--quiet", "No table, no progress."),
+    ]
+
+
+def check_outputs(options: dict[str, Any], out_format: Callable[[Path], str]) -> str | None:
+    """Whether the files of `output_options` can be written; the suffix of --out by `out_format`."""
+    from regdyn.files import check_target
+
+    if options["json"] and options["csv"]:
+        raise InvalidParameter("json", "used without --csv")
+    suffix = None
+    if options["out"] is not None:
+        suffix = out_format(options["out"])
+        check_target("out", options["out"], options["force"])
+    if options["plot"] is not None:
+        from regdyn.plots import plot_format
+
+        plot_format(options["plot"])
+        check_target("plot", options["plot"], options["force"])
+    return suffix
 
 
 def rule_parameters() -> dict[str, list[tuple[type[Optimizer], dataclasses.Field[Any]]]]:
@@ -134,7 +174,12 @@ def make_rules(names: list[str], options: dict[str, Any]) -> list[Optimizer]:
     ]
 
 
-Advance = Callable[[int], None]
+class Advance(Protocol):
+    """Told how much was done since the last call, and what to show of it."""
+
+    def __call__(self, done: int, status: str = "", /) -> None: ...
+
+
 Say = Callable[[str], None]
 
 
@@ -143,36 +188,44 @@ def say_compiling(say: Say, optimizer: str) -> None:
     say(f"Compiling the {optimizer} kernel, once for this machine (about 10 s) …")
 
 
+def _million_trajectory_steps(speed: float) -> str:
+    return f"{speed / 1e6:.0f} million trajectory-steps/s"
+
+
 @contextmanager
 def progress_bar(
-    total: int, quiet: bool
-) -> Iterator[tuple[Callable[[int], None], Callable[[str], None]]]:
+    total: int,
+    quiet: bool,
+    doing: str = "simulating",
+    rate: Callable[[float], str] = _million_trajectory_steps,
+) -> Iterator[tuple[Advance, Say]]:
     """A progress bar on a terminal's stderr, and a way to say something above it."""
     if quiet:
-        yield lambda done: None, lambda text: None
+        yield lambda done, status="", /: None, lambda text: None
         return
     if not sys.stderr.isatty():
-        yield lambda done: None, lambda text: print(text, file=sys.stderr)
+        yield lambda done, status="", /: None, lambda text: print(text, file=sys.stderr)
         return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
     with Progress(
-        TextColumn("simulating"),
+        TextColumn(doing),
         BarColumn(),
         TaskProgressColumn(),
         TimeRemainingColumn(),
         TextColumn("{task.fields[rate]}"),
+        TextColumn("{task.fields[status]}", markup=False),
         console=Console(stderr=True),
         transient=True,
     ) as bar:
-        task = bar.add_task("", total=total, rate="")
+        task = bar.add_task("", total=total, rate="", status="")
 
-        def advance(done: int) -> None:
-            bar.update(task, advance=done)
+        def advance(done: int, status: str = "", /) -> None:
+            bar.update(task, advance=done, status=status)
             speed = bar.tasks[0].speed
             if speed:
-                bar.update(task, rate=f"{speed / 1e6:.0f} million trajectory-steps/s")
+                bar.update(task, rate=rate(speed))
 
         yield advance, lambda text: bar.console.print(text)
 

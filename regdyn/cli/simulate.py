@@ -6,15 +6,16 @@ import inspect
 import sys
 from functools import partial
 from itertools import product
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from regdyn.cli.options import (
     STD_OPTIONS,
+    check_outputs,
     command,
     make_decays,
     make_stds,
     option,
+    output_options,
     plain_console,
     progress_bar,
     say_compiling,
@@ -51,15 +52,8 @@ def _options() -> list[inspect.Parameter]:
         option("float64", str, "--dtype", "float64 or float32.", metavar="NAME"),
         option("0", str, "--seed", "Key of the random streams, in [0, 2^64).", metavar="N"),
         option("0", str, "--keep", "Whole trajectories to keep in a .nc file.", metavar="N"),
-        option(None, str | None, "--threads", "Threads (all processors).", metavar="N"),
-        option(False, bool, "--json", "Print JSON instead of a table."),
-        option(False, bool, "--csv", "Print CSV instead of a table."),
-        option(None, Path | None, "--out", "Write the results to a .nc, .json or .csv file.",
-               metavar="FILE"),
-        option(None, Path | None, "--plot", "Draw the decay to a .png, .pdf or .svg file.",
-               metavar="FILE"),
-        option(False, bool, "--force", "Overwrite existing files."),
-        option(False, bool, "--quiet", "No table, no progress."),
+        *output_options("Write the results to a .nc, .json or .csv file.",
+                        "Draw the decay to a .png, .pdf or .svg file."),
     ]  # fmt: skip
 
 
@@ -72,21 +66,9 @@ def simulate(**options: Any) -> None:
       regdyn simulate --opt adam,sgd --lam 1e-4 --steps 2000 --trajectories 512
     """
     from regdyn.dynamics.result import save_results, table_format
-    from regdyn.files import check_target
 
     get = options.__getitem__
-    if get("json") and get("csv"):
-        raise InvalidParameter("json", "used without --csv")
-    form = None
-    if get("out") is not None:
-        form = table_format(get("out"))
-        check_target("out", get("out"), get("force"))
-    if get("plot") is not None:
-        from regdyn.plots import plot_format, save_plot
-
-        plot_format(get("plot"))
-        check_target("plot", get("plot"), get("force"))
-
+    form = check_outputs(options, table_format)
     configs = _configs(options)
     if configs[0].keep and form != ".nc":
         raise InvalidParameter("keep", "used with --out FILE.nc, where the trajectories go")
@@ -94,6 +76,8 @@ def simulate(**options: Any) -> None:
     if get("out") is not None:
         save_results(results, get("out"), force=get("force"))
     if get("plot") is not None:
+        from regdyn.plots import save_plot
+
         save_plot(results, get("plot"), force=get("force"))
     if get("json"):
         import json
