@@ -208,15 +208,19 @@ def progress_bar(
         return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.table import Column
 
+    # What is left of the line is for the status, whose end is cut where it is too long.
+    rest = Column(no_wrap=True, overflow="ellipsis", ratio=1)
     with Progress(
         TextColumn(doing),
-        BarColumn(),
+        BarColumn(12),
         TaskProgressColumn(),
         TimeRemainingColumn(),
         TextColumn("{task.fields[rate]}"),
-        TextColumn("{task.fields[status]}", markup=False),
+        TextColumn("{task.fields[status]}", markup=False, table_column=rest),
         console=Console(stderr=True),
+        expand=True,
         transient=True,
     ) as bar:
         task = bar.add_task("", total=total, rate="", status="")

@@ -276,8 +276,9 @@ def _train(runs: Sequence[_Run], options: Mapping[str, Any]) -> None:
 
         def report(at: Snapshot) -> None:
             done, reached[at.run] = at.step - reached[at.run], at.step
-            numbers = f"loss {at.loss:.3g}, test error {at.test_error:.1%}, dead {at.sparsity:.1%}"
-            advance(done, f"{labels[at.run]}: {numbers}")
+            numbers = f"loss {at.loss:.2g} error {at.test_error:.1%} dead {at.sparsity:.1%}"
+            # Above all the numbers: a narrow terminal cuts the end.
+            advance(done, f"{numbers} ({labels[at.run]})" if len(runs) > 1 else numbers)
 
         results = run_all(
             configs,
