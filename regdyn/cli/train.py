@@ -414,9 +414,9 @@ def _print_layers(console: Console, result: TrainResult) -> None:
         cells = (column[i] or "–" for column in columns.values())
         table.add_row(layer.name.removeprefix("layer "), *cells)
     console.print(
-        "Share of the units that are dead by |gamma|, by their greatest activation, by the norm of their "
-        "weights;\nmeans of universality, of the share of samples with a positive activation and its "
-        "prediction, of |E[BN]|",
+        "Share of the units that are dead by |gamma|, by their greatest activation, by the norm of "
+        "their weights;\nmeans of universality, of the share of samples with a positive activation and "
+        "its prediction, of |E[BN]|",
         highlight=False,
         soft_wrap=True,
     )

@@ -85,9 +85,10 @@ def plot_training(results: Sequence[TrainResult], *, figure: Figure | None = Non
     for i, row in enumerate(grid[:-1]):
         _frame(row, results, i % 2 == 0)
     grid[-1, 0].set_ylim(bottom=0)
-    for ax in grid[:, 1:].flat:
-        ax.tick_params(labelleft=False)
     for row in grid:
+        first = next(ax for ax in row if ax.axison)
+        for ax in row:
+            ax.tick_params(labelleft=ax is first)
         labels = [ax.get_ylabel() for ax in row]
         for ax, (before, label) in zip(row[1:], pairwise(labels)):
             ax.set_ylabel("" if label == before else label)
@@ -215,7 +216,8 @@ def _frame(row: Sequence[Axes], results: Sequence[TrainResult], scales: bool) ->
         result.config.threshold if result.config.architecture.normalized else NORM_THRESHOLD
         for result in results
     ]
-    linear = min(thresholds)
+    # A threshold far from everything that is drawn would leave no room for it.
+    linear = float(np.clip(min(thresholds), 1e-8, max(high, -low, 1e-8)))
     for each in row:
         each.set_yscale("symlog", linthresh=linear, linscale=0.6)
         each.yaxis.set_major_locator(FixedLocator(_ticks(linear, low, high)))
