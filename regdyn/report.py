@@ -64,10 +64,17 @@ def html(report: CheckReport) -> str:
     counts: dict[str, int] = {}
     for finding in report.findings:
         counts[finding.verdict] = counts.get(finding.verdict, 0) + 1
+    networks = _about_networks(report)
+    noun = "finding" if networks else "claim"
+    title = (
+        "What the papers report of networks, tested on a small one"
+        if networks
+        else "What the papers claim, tested"
+    )
     words = {"holds": "hold"}
     summary = ", ".join(f"{number} {words.get(v, v)}" for v, number in counts.items())
     about = (
-        f"{len(report.findings)} claims: {summary}. Budget {report.budget}, seed {report.seed}, "
+        f"{len(report.findings)} {noun}s: {summary}. Budget {report.budget}, seed {report.seed}, "
         f"{report.seconds:.0f} s, regdyn {report.provenance['regdyn_version']}, "
         f"{report.provenance['machine']}."
     )
@@ -80,23 +87,28 @@ def html(report: CheckReport) -> str:
 <style>{_STYLE}</style>
 </head>
 <body>
-<h1>What the papers claim, tested</h1>
+<h1>{title}</h1>
 <p>{escape(about)}</p>
 <p class="soft">An effect is (measured − claimed) / scale, shown at the point that decides, with its
-confidence interval. A claim holds if all intervals lie within what is allowed (on one side alone for a
+confidence interval. A {noun} holds if all intervals lie within what is allowed (on one side alone for a
 bound), and is refuted if one lies wholly outside. What is not left to chance is exact. The intervals of
-all claims on record hold together with probability
-{1 - report.error_rate:.0%}. A negative control is a deliberately wrong variant of the claim that the
+all {noun}s on record hold together with probability
+{1 - report.error_rate:.0%}. A negative control is a deliberately wrong variant of the {noun} that the
 same measurements must refute.</p>
-<div class="scroll">{_overview(report.findings)}</div>
+<div class="scroll">{_overview(report.findings, noun)}</div>
 {sections}
 </body>
 </html>
 """
 
 
-def _overview(findings: Iterable[Finding]) -> str:
-    heads = ("claim", "paper", "verdict", "on record")
+def _about_networks(report: CheckReport) -> bool:
+    """Whether the report is about findings on trained networks: these have no derivation."""
+    return not any(finding.claim.derivation for finding in report.findings)
+
+
+def _overview(findings: Iterable[Finding], noun: str) -> str:
+    heads = (noun, "paper", "verdict", "on record")
     numbers = ("effect", "interval", "allowed", "n", "seconds")
     head = "".join(f"<th>{text}</th>" for text in heads)
     head += "".join(f'<th class="number">{text}</th>' for text in numbers) + "<th>control</th>"
@@ -127,14 +139,12 @@ def _verdict(verdict: str) -> str:
 
 def _section(finding: Finding) -> str:
     claim, judgement = finding.claim, finding.judgement
+    source = ("formula", f"{claim.status}; {claim.paper}") if claim.equation else ("paper", claim.paper)
     facts: list[tuple[str, str]] = [
-        ("formula", f"{claim.status}; {claim.paper}"),
+        source,
         ("in print", claim.printed),
-        ("what holds", claim.finding),
-    ]
-    if claim.counterexample:
-        facts.append(("counterexample", claim.counterexample))
-    facts += [
+        ("what holds" if claim.equation else "what a small network shows", claim.finding),
+        ("counterexample", claim.counterexample),
         ("made for", domain_text(claim)),
         ("negative control", f"{claim.control}: {finding.control.verdict}"),
     ]
@@ -146,16 +156,21 @@ def _section(finding: Finding) -> str:
             f"effect {judgement.effect:.3g}, interval {judgement.interval}, "
             f"allowed {claim.allowed}, n {finding.n:,}, {len(finding.cases)} parameter sets",
         ))  # fmt: skip
-    rows = "".join(f"<dt>{name}</dt><dd>{escape(text)}</dd>" for name, text in facts)
+    rows = "".join(f"<dt>{name}</dt><dd>{escape(text)}</dd>" for name, text in facts if text)
     return f"""<section id="{claim.id}">
 <h2>{claim.id} {_verdict(finding.verdict)}</h2>
 <p>{escape(claim.statement)}</p>
-<figure role="img" aria-label="{escape(claim.equation)}">{_equation(claim.equation)}</figure>
+{_equation(claim.equation) if claim.equation else ""}
 {_picture(finding)}
 <dl>{rows}</dl>
-<details><summary>Derivation, as recorded when theory/{escape(claim.derivation)}.py last ran</summary>
-<pre>{escape(derivation(claim.derivation))}</pre></details>
+{_derived(claim.derivation) if claim.derivation else ""}
 </section>"""
+
+
+def _derived(name: str) -> str:
+    summary = f"Derivation, as recorded when theory/{escape(name)}.py last ran"
+    return f"""<details><summary>{summary}</summary>
+<pre>{escape(derivation(name))}</pre></details>"""
 
 
 def domain_text(claim: Claim) -> str:
@@ -192,7 +207,8 @@ def _equation(latex: str) -> str:
 
     figure = Figure(figsize=(6.4, 0.7))
     figure.text(0.0, 0.5, latex, fontsize=15, va="center", math_fontfamily="cm")
-    return _svg(figure, bbox_inches="tight", pad_inches=0.02, transparent=True)
+    drawn = _svg(figure, bbox_inches="tight", pad_inches=0.02, transparent=True)
+    return f'<figure role="img" aria-label="{escape(latex)}">{drawn}</figure>'
 
 
 def _svg(figure: Any, **options: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,15 +26,19 @@ def _options() -> list[inspect.Parameter]:
         typer.Argument(
             metavar="[CLAIM]…",
             show_default=False,
-            help="Ids such as A1a, or their beginnings: A1, C. All claims where none is given.",
+            help="Ids such as A1a, or their beginnings: A1, C; with --findings F2. All of them where "
+            "none is given.",
         ),
     ]
     return [
         inspect.Parameter(
             "claims", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=claims
         ),
-        option("quick", str, "--budget", "quick (under a minute) or full (more parameter sets, larger "
-               "ensembles; under a quarter of an hour).", metavar="NAME"),
+        option(False, bool, "--findings", "Test what the papers report of trained networks, on a small "
+               "one, in place of their theorems; under 10 minutes."),
+        option("quick", str, "--budget", "quick (under a minute without --findings) or full (more "
+               "parameter sets, larger ensembles, more seeds; under a quarter of an hour without).",
+               metavar="NAME"),
         option("0", str, "--seed", "Key of the random streams, in [0, 2^63].", metavar="N"),
         option(None, list[str] | None, "--set", "A parameter of the claims in place of their own: "
                "NAME=VALUE; may be repeated.", metavar="TEXT"),
@@ -48,7 +53,7 @@ def _options() -> list[inspect.Parameter]:
 
 @command(_options)
 def check(**options: Any) -> int:
-    """Test the claims of the papers against simulations.
+    """Test the claims of the papers against simulations, or their findings on trained networks.
 
     Ends with 1 if a verdict differs from the one on record or a negative control is not refuted.
 
@@ -64,11 +69,13 @@ def check(**options: Any) -> int:
             raise InvalidParameter("html", "a file that ends in .html", get("html"))
         check_target("html", get("html"), get("force"))
     parameters = _parameters(get("set") or [])
-    with _progress(get("quiet")) as (begun, say):
+    _require_flag(get("claims") or [], get("findings"))
+    with _progress(get("quiet"), get("findings")) as (begun, say):
         from regdyn.verdicts import check as run
 
         report = run(
             get("claims") or None,
+            findings=get("findings"),
             budget=get("budget"),
             seed=get("seed"),
             parameters=parameters,
@@ -85,7 +92,7 @@ def check(**options: Any) -> int:
 
         print(json.dumps(report.to_dict(), indent=1))
     elif not get("quiet"):
-        _print(report)
+        _print(report, get("findings"))
     return 0 if report.as_recorded else 1
 
 
@@ -97,8 +104,15 @@ def _parameters(settings: list[str]) -> dict[str, str]:
     return {name: value for name, _, value in pairs}
 
 
+def _require_flag(claims: list[str], findings: bool) -> None:
+    """Point to --findings where an id is one of theirs."""
+    for text in claims:
+        if not findings and re.fullmatch(r"[Ff]\d*[a-z]?", text):
+            raise InvalidParameter("findings", f"given to check {text}")
+
+
 @contextmanager
-def _progress(quiet: bool) -> Iterator[tuple[Say, Say]]:
+def _progress(quiet: bool, findings: bool) -> Iterator[tuple[Say, Say]]:
     """What to call when a claim's turn comes, and a way to say something above it."""
     if quiet:
         yield lambda claim: None, lambda text: None
@@ -109,16 +123,27 @@ def _progress(quiet: bool) -> Iterator[tuple[Say, Say]]:
 
         console = Console(stderr=True)
         with console.status("starting") as status:
-            yield lambda claim: status.update(f"checking {claim}"), console.print
+
+            def begun(claim: str) -> None:
+                status.update(f"checking {claim}{_about(claim) if findings else ''}")
+
+            yield begun, console.print
 
 
-def _print(report: CheckReport) -> None:
+def _about(claim: str) -> str:
+    """What a finding is about: unlike a theorem it takes long enough to read that."""
+    from regdyn.findings import FINDINGS
+
+    return f" ({list(FINDINGS).index(claim) + 1} of {len(FINDINGS)}): {FINDINGS[claim].statement}"
+
+
+def _print(report: CheckReport, findings: bool) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     console = plain_console()
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column("claim")
+    table.add_column("finding" if findings else "claim")
     table.add_column("paper", max_width=30)
     table.add_column("verdict", no_wrap=True)
     for heading in ("effect", "interval", "allowed", "n", "seconds"):
@@ -133,11 +158,12 @@ def _print(report: CheckReport) -> None:
     differing = [f.claim.id for f in report.findings if not f.as_recorded]
     surviving = [f.claim.id for f in report.findings if f.control.verdict in ("holds", "inconclusive")]
     count = len(report.findings)
+    noun = "finding" if findings else "claim"
     lines = [
-        f"{count} claim{'s' if count > 1 else ''}, budget {report.budget}, seed {report.seed}, "
+        f"{count} {noun}{'s' if count > 1 else ''}, budget {report.budget}, seed {report.seed}, "
         f"{report.seconds:.1f} s. An effect is (measured - claimed) / scale where it decides; a "
         "bound (<=, >=) counts on one side alone. All intervals hold together with probability "
-        f"{1 - report.error_rate:.0%} for a run of all claims."
+        f"{1 - report.error_rate:.0%} for a run of all {noun}s."
     ]
     if differing:
         lines.append(f"Not as on record: {', '.join(differing)}.")

@@ -43,17 +43,23 @@ def plot_comparisons(
         series = _series(comparisons, cases, alpha)
         # Points of cases that differ in more than the abscissa do not make a line.
         apart = len(comparisons) > 1 and len(series) == 1 and len(_varying(cases)) > 1
+        places = _places(first)
+        apart = apart or places > 0
         for i, (name, columns) in enumerate(series[:MOST_SERIES]):
             _draw(ax, name, columns, COLORS[i % len(COLORS)], apart)
         ax.set_xscale("log" if first.log_x else "linear")
         if first.log_y:
             _log_or_symlog(ax, series[:MOST_SERIES])
-        ax.set_xlabel(first.x_label)
+        if places:
+            ax.set_xticks(range(1, places + 1))
+            ax.set_xlim(0.5, places + 0.5)
         # As long as the axis, at most.
+        ax.set_xlabel(textwrap.fill(first.x_label, 84))
         ax.set_ylabel(textwrap.fill(first.y_label, 42))
         ax.plot([], [], "o", color="0.3", mfc="white", label="measured, with interval")
         ax.plot([], [], "-", color="0.3", label=f"claimed: {relation} this")
-        ax.plot([], [], ":", color="0.3", label="negative control (dotted or pale)")
+        if first.control_measured is None:
+            ax.plot([], [], ":", color="0.3", label="negative control (dotted or pale)")
         figure.legend(loc="outside right upper")
         if len(series) > MOST_SERIES:
             ax.set_title(f"{MOST_SERIES} of {len(series)} parameter sets", loc="left")
@@ -70,6 +76,16 @@ _SYMBOLS = {
 
 _Columns = tuple[NDArray[np.float64], ...]
 """x, measured, low, high, predicted, control."""
+
+
+def _places(comparison: Comparison) -> int:
+    """How many quantities, named by the label ("1: Adam, 2: SGD"), stand side by side at 1, 2, …
+
+    0 if x is a number that may lie between two points.
+    """
+    x = np.ravel(np.asarray(comparison.x, dtype=float))
+    counted = comparison.x_label.startswith("1: ") and np.array_equal(x, np.arange(1, len(x) + 1))
+    return len(x) if counted else 0
 
 
 def _series(
@@ -95,11 +111,13 @@ def _varying(cases: Sequence[Mapping[str, Any]]) -> list[str]:
 def _columns(comparison: Comparison, alpha: float) -> _Columns:
     measured = comparison.measured
     low, high = measured.interval(alpha)
-    others = (comparison.predicted, comparison.control)
+    # A control about something else that was measured has no place among these.
+    control = comparison.control if comparison.control_measured is None else np.nan
+    others = (comparison.predicted, control)
     shape = measured.value.shape
     x = np.broadcast_to(np.asarray(comparison.x, dtype=float), shape)
-    predicted, control = (np.broadcast_to(np.asarray(o, dtype=float), shape) for o in others)
-    return x, measured.value, low, high, predicted, control
+    claimed, wrong = (np.broadcast_to(np.asarray(o, dtype=float), shape) for o in others)
+    return x, measured.value, low, high, claimed, wrong
 
 
 def _text(value: Any) -> str:
