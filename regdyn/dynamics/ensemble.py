@@ -27,7 +27,8 @@ from regdyn.dynamics.engine import (
 from regdyn.dynamics.observables import N_BINS, check_times
 from regdyn.dynamics.optimization import DTYPES, MAX_COUNT, TINY, OptimizationConfig
 from regdyn.dynamics.random import CHUNK, LANES, STREAMS
-from regdyn.parameters import check_integer
+from regdyn.errors import InvalidParameter
+from regdyn.parameters import check_integer, real_array
 
 # A greater parameter has diverged: its square, which enters v and the std, leaves the type.
 OVERFLOW = {"float64": 1e150, "float32": 1e18}
@@ -75,6 +76,16 @@ class EnsembleConfig(OptimizationConfig):
         self._store("trajectories", check_integer("trajectories", self.trajectories, 1, MAX_COUNT))
         self._store("times", check_times(self.times, self.steps))
         self._store("keep", check_integer("keep", self.keep, 0, self.trajectories))
+
+    def _checked_start(self, name: str, value: ArrayLike) -> float | NDArray[np.float64]:
+        """The start of a parameter: a number, or an array with one for each trajectory."""
+        wanted = f"a finite number, or {self.trajectories} of them, at most {OVERFLOW[self.dtype]:g}"
+        array = real_array(name, value, wanted).astype(float)
+        if array.shape not in ((), (self.trajectories,)):
+            raise InvalidParameter(name, wanted, f"shape {array.shape}")
+        if not np.all(np.abs(array) <= OVERFLOW[self.dtype]):
+            raise InvalidParameter(name, wanted)
+        return array if array.ndim else float(array)
 
     def memory(self) -> int:
         """Bytes that a run needs at its peak, about."""
@@ -133,6 +144,14 @@ class EnsembleSystem(ABC):
     @abstractmethod
     def advance(self, batch: Batch, call: Call, blocks: slice, snapshots: NDArray) -> None:
         """See `regdyn.dynamics.engine.System`."""
+
+    @staticmethod
+    def of_lanes(value: Any, lanes: slice) -> Any:
+        """A number, or the part of an array, one for each trajectory, that starts the lanes."""
+        if not isinstance(value, np.ndarray):
+            return value
+        # Lanes after the last trajectory start like it.
+        return value[np.minimum(np.arange(lanes.start, lanes.stop), len(value) - 1)]
 
     def start(self, batch: Batch, blocks: slice) -> None:
         lanes = slice(batch.first + blocks.start * LANES, batch.first + blocks.stop * LANES)

@@ -13,7 +13,6 @@ from scipy.special import ndtri
 from regdyn.dynamics._neuron_kernel import N_OBSERVABLES, advance
 from regdyn.dynamics.engine import BATCH, Batch, Call, Progress, aligned_empty
 from regdyn.dynamics.ensemble import (
-    OVERFLOW,
     EnsembleConfig,
     EnsembleSystem,
     nothing,
@@ -24,7 +23,7 @@ from regdyn.dynamics.noise import StdTable
 from regdyn.dynamics.random import CHUNK, LANES, WORDS
 from regdyn.errors import InvalidParameter
 from regdyn.optimizers import Optimizer
-from regdyn.parameters import check_integer, check_number, real_array
+from regdyn.parameters import check_integer, check_number
 
 MAX_SAMPLES = 10**6
 
@@ -90,7 +89,7 @@ class NeuronConfig(EnsembleConfig):
         super().__post_init__()
         self._store("threshold", check_number("threshold", self.threshold, "(0, 1)"))
         for name in ("gamma0", "beta0"):
-            self._store(name, self._starts(name, getattr(self, name)))
+            self._store(name, self._checked_start(name, getattr(self, name)))
         self._store("c", self.c if isinstance(self.c, GradientStds) else GradientStds(self.c))
         self._store("batch", check_integer("batch", self.batch, 1, MAX_SAMPLES))
         self._store("alpha", check_number("alpha", self.alpha, "[0, inf)"))
@@ -100,15 +99,6 @@ class NeuronConfig(EnsembleConfig):
             raise InvalidParameter(
                 "trajectories", f"a multiple of {LANES} with antithetic pairs", self.trajectories
             )
-
-    def _starts(self, name: str, value: ArrayLike) -> float | NDArray[np.float64]:
-        wanted = f"a finite number, or {self.trajectories} of them, at most {OVERFLOW[self.dtype]:g}"
-        array = real_array(name, value, wanted).astype(float)
-        if array.shape not in ((), (self.trajectories,)):
-            raise InvalidParameter(name, wanted, f"shape {array.shape}")
-        if not np.all(np.abs(array) <= OVERFLOW[self.dtype]):
-            raise InvalidParameter(name, wanted)
-        return array if array.ndim else float(array)
 
     def run(
         self,
@@ -152,14 +142,7 @@ class _NeuronSystem(EnsembleSystem):
             self._kept[0, :, 0], self._kept[0, :, 1] = gamma[: config.keep], beta[: config.keep]
 
     def start_values(self, lanes: slice) -> tuple[Any, ...]:
-        return self._start(self.config.gamma0, lanes), self._start(self.config.beta0, lanes)
-
-    @staticmethod
-    def _start(value: Any, lanes: slice) -> Any:
-        if not isinstance(value, np.ndarray):
-            return value
-        # Lanes after the last trajectory start like it.
-        return value[np.minimum(np.arange(lanes.start, lanes.stop), len(value) - 1)]
+        return self.of_lanes(self.config.gamma0, lanes), self.of_lanes(self.config.beta0, lanes)
 
     def noise_scale(self, t: NDArray[np.int64]) -> NDArray[np.float64]:
         assert isinstance(self.config.c, GradientStds)

@@ -206,13 +206,18 @@ class ScalarResult:
             )
         return sentences + flush_warnings(self.config.dtype, self.flushed)
 
+    @property
+    def _start(self) -> str:
+        theta0 = np.asarray(self.config.theta0)
+        return f"{theta0:g}" if theta0.ndim == 0 else f"{theta0.min():g} … {theta0.max():g}"
+
     def __repr__(self) -> str:
         median = self.quantiles([0.5])[-1, 0]
         passage = self.first_passage_quantile()
         lines = [
             f"ScalarResult({self.label}: {self.config.trajectories} trajectories x "
             f"{self.config.steps} steps, {self.config.dtype}, seed {self.config.seed})",
-            f"  theta: {self.config.theta0:g} -> mean {self.mean[-1]:.4g}, std {self.std[-1]:.3g}, "
+            f"  theta: {self._start} -> mean {self.mean[-1]:.4g}, std {self.std[-1]:.3g}, "
             f"median |theta| {median:.3g}",
             f"  |theta| < {self.config.threshold:g}: median first passage "
             f"{'never' if passage == float('inf') else f'{passage:.0f} steps'}, "

@@ -7,13 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from regdyn.dynamics import random
 from regdyn.dynamics._scalar_kernel import advance
 from regdyn.dynamics.engine import BATCH, Batch, Call, Progress, aligned_empty
 from regdyn.dynamics.ensemble import (
-    OVERFLOW,
     EnsembleConfig,
     EnsembleSystem,
     nothing,
@@ -43,7 +42,7 @@ class ScalarConfig(EnsembleConfig):
     noise, signal
         The gradient of the loss.
     theta0
-        Start of the weight.
+        Start of the weight: a number, or an array with one for each trajectory.
     others
         See `EnsembleConfig`.
 
@@ -58,13 +57,14 @@ class ScalarConfig(EnsembleConfig):
 
     noise: Noise = field(default_factory=Gaussian)
     signal: Signal = field(default_factory=Signal)
-    theta0: float = 1.0
+    theta0: ArrayLike = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._store("theta0", check_number("theta0", self.theta0, "(-inf, inf)"))
-        if abs(self.theta0) > OVERFLOW[self.dtype]:
-            raise InvalidParameter("theta0", f"at most {OVERFLOW[self.dtype]:g}", self.theta0)
+        theta0 = self.theta0
+        if not isinstance(theta0, (np.ndarray, list, tuple)):
+            theta0 = check_number("theta0", theta0, "(-inf, inf)")
+        self._store("theta0", self._checked_start("theta0", theta0))
         if not isinstance(self.signal, Signal):
             raise InvalidParameter("signal", "a Signal", self.signal)
         noise_code(self.noise)
@@ -158,12 +158,13 @@ class _ScalarSystem(EnsembleSystem):
         super().__init__(config)
         self.config = config
         self._noise = noise_code(config.noise)
-        if abs(config.theta0) < config.threshold:
-            self._first[:] = 0
-        self._kept[:1] = config.theta0
+        (start,) = self.start_values(slice(0, len(self._first)))
+        start = np.broadcast_to(start, len(self._first))
+        self._first[np.abs(start) < config.threshold] = 0
+        self._kept[:1, :, 0] = start[: config.keep]
 
     def start_values(self, lanes: slice) -> tuple[Any, ...]:
-        return (self.config.theta0,)
+        return (self.of_lanes(self.config.theta0, lanes),)
 
     def noise_scale(self, t: NDArray[np.int64]) -> NDArray[np.float64]:
         return noise_stds(self.config.noise, t)
