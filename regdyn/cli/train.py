@@ -321,47 +321,52 @@ def _plot(runs: Sequence[_Run], options: Mapping[str, Any]) -> None:
         print("Warning: no run is left to be drawn", file=sys.stderr)
 
 
-_CONFIGURED = ("optimizer", "regularization", "lam", "lr", "data", "width", "depth", "activation",
-               "norm", "batch", "steps", "seed")  # fmt: skip
-_MEASURED = ("loss", "test_error", "train_error", "dead", "share_removed", "error_after_removal",
-             "seconds")  # fmt: skip
-
-
 def _print_csv(runs: Sequence[_Run]) -> None:
     """One row for each run; the measures of sparsity are over all hidden layers."""
     import csv
 
     rows = [_csv_row(run) for run in runs]
-    columns = max(rows, key=len)
-    writer = csv.DictWriter(sys.stdout, [*columns], restval="", lineterminator="\n")
+    writer = csv.DictWriter(sys.stdout, [*rows[0]], lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
 
 
 def _csv_row(run: _Run) -> dict[str, Any]:
-    settings = run.settings
-    lr, data, lam = settings["optimizer"].lr, settings["data"].name, settings["lam"]
-    row: dict[str, Any] = {name: settings.get(name) for name in _CONFIGURED}
-    row |= {"optimizer": run.setting("optimizer"), "lam": lam, "lr": lr, "data": data,
-            "width": run.width, "depth": run.depth, "failed": run.failed}  # fmt: skip
-    result = run.done
+    """The same columns for every run; None where a number is undefined."""
+    settings, result = run.settings, run.done
+    row: dict[str, Any] = {
+        "optimizer": run.setting("optimizer"),
+        "regularization": settings["regularization"],
+        "lam": settings["lam"],
+        "lr": settings["optimizer"].lr,
+        "data": settings["data"].name,
+        "width": run.width,
+        "depth": run.depth,
+        **{name: settings[name] for name in ("activation", "norm", "batch", "steps", "seed")},
+        "failed": run.failed,
+    }
+    names = ("loss", "test_error", "train_error", "dead", "share_removed", "error_after_removal",
+             "seconds")  # fmt: skip
+    numbers: tuple[float | None, ...] = (None,) * len(names)
     if result is not None:
-        row |= dict(zip(_MEASURED, (
+        numbers = (
             float(result.loss[-1]), result.error, result.train_error, result.sparsity,
             result.share_removed, result.error_after_removal, result.seconds,
-        )))  # fmt: skip
-        row |= _flat(result.total)
+        )  # fmt: skip
+    return row | dict(zip(names, numbers)) | _measures(None if result is None else result.total)
+
+
+def _measures(layer: LayerSparsity | None) -> dict[str, float | None]:
+    from regdyn.nets.sparsity import ACTIVATION_THRESHOLDS, SCALE_THRESHOLDS
+
+    scale = getattr(layer, "by_scale", None) or {}
+    activation = getattr(layer, "by_activation", None) or {}
+    row = {f"dead_by_scale_{limit:g}": scale.get(limit) for limit in SCALE_THRESHOLDS}
+    row |= {f"dead_by_activation_{limit:g}": activation.get(limit) for limit in ACTIVATION_THRESHOLDS}
+    row["dead_by_norm"] = getattr(layer, "by_norm", None)
+    for name in ("universality", "active_predicted", "active_measured", "expected_activation"):
+        row[name] = getattr(layer, name, None)
     return row
-
-
-def _flat(layer: LayerSparsity) -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in layer.to_dict().items():
-        if isinstance(value, dict):
-            flat |= {f"{name}_{key}": share for key, share in value.items()}
-        elif name not in ("name", "units", "gamma_quantiles"):
-            flat[name] = value
-    return flat
 
 
 def _describe(result: TrainResult, varying: Sequence[str] = ()) -> Iterator[str]:
