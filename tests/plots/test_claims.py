@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
@@ -82,3 +84,23 @@ def test_infinite_values_are_left_out() -> None:
     )  # fmt: skip
     figure = plot_comparisons([both], [{}])
     figure.canvas.draw()
+
+
+def test_named_quantities_stand_side_by_side() -> None:
+    """Nothing lies between them, and a control about something else is not drawn."""
+    named = Comparison(
+        measured=estimates.exact([0.1, 0.2]), predicted=[0.0, 0.0], control=[0.5, 0.5], x=[1, 2],
+        x_label="1: Adam, 2: SGD", y_label="share",
+    )  # fmt: skip
+    (ax,) = plot_comparisons([named], [{}]).axes
+    assert ax.get_xticks().tolist() == [1, 2] and ax.get_xlim() == (0.5, 2.5)
+    lines = [line for line in ax.lines if len(line.get_xdata()) == 2]
+    assert {line.get_linestyle() for line in lines} == {"None"}
+    assert any(np.array_equal(line.get_ydata(), [0.5, 0.5]) for line in lines)
+    numbers = dataclasses.replace(named, x_label="steps")
+    (ax,) = plot_comparisons([numbers], [{}]).axes
+    assert ":" in {line.get_linestyle() for line in ax.lines}
+    opposite = dataclasses.replace(named, control_measured=estimates.exact([-0.1, -0.2]))
+    figure = plot_comparisons([opposite], [{}])
+    assert not any(np.array_equal(line.get_ydata(), [0.5, 0.5]) for line in figure.axes[0].lines)
+    assert len(figure.legends[0].get_texts()) == 2
