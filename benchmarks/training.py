@@ -165,13 +165,13 @@ def against_torch(report: Report, rounds: int) -> None:
             *report.want(what, f"≥ {wanted:g}", default.median >= wanted),
         ])  # fmt: skip
     report.table(
-        ["width", "type", "regdyn, ms", "torch, ms", "torch fused, ms", "over torch", "least – greatest",
-         "over fused", "share of products", "wanted", "met"],
+        ["width", "type", "regdyn, ms", "torch, ms", "torch fused, ms", "over torch",
+         "least – greatest", "over fused", "share of products", "wanted", "met"],
         rows,
     )  # fmt: skip
     report.write(
-        "Share of products: the matrix products alone, in one thread, over the whole step. They are the "
-        "limit; where it exceeds what one thread could do, wide layers were shared between threads.",
+        "Share of products: the matrix products alone, in one thread, over the whole step. They are "
+        "the limit of one thread; two threads share the layers of 256 KiB of weights and more.",
         "",
     )
 
@@ -215,7 +215,7 @@ def main() -> None:
     report, others = Report(), Interference()
     report.write(
         "# Benchmark of training", "",
-        f"- {cpu_name()}, {processors()} logical processors; torch uses {torch.get_num_threads()} threads",
+        f"- {cpu_name()}, {processors()} logical processors; torch has {torch.get_num_threads()} threads",
         f"- {versions()}",
         f"- medians of {options.rounds} pairs", "",
     )  # fmt: skip

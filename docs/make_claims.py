@@ -1,4 +1,4 @@
-"""Write docs/claims.md and docs/findings.md, and a page for each claim, from the record of a full check.
+"""Write docs/claims.md, docs/findings.md and a page for each claim, from the records of two checks.
 
 regdyn check --budget full --json > docs/claims/record.json
 regdyn check --findings --json > docs/findings/record.json
