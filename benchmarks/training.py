@@ -215,7 +215,7 @@ def main() -> None:
     report, others = Report(), Interference()
     report.write(
         "# Benchmark of training", "",
-        f"- {cpu_name()}, {processors()} logical processors; torch has {torch.get_num_threads()} threads",
+        f"- {cpu_name()}, {processors()} processors; torch has {torch.get_num_threads()} threads",
         f"- {versions()}",
         f"- medians of {options.rounds} pairs", "",
     )  # fmt: skip
