@@ -103,6 +103,17 @@ def test_a_forecast_goes_on_with_the_state_at_the_cut(optimizer: str, regulariza
     assert len(told.unit) == 8 - np.sum((first >= 0) & (first <= 90))
 
 
+def test_the_force_is_not_felt_before_the_cut() -> None:
+    # Adagrad would remember it for good.
+    result = synthetic(
+        np.zeros((900, 4)), window=1, gamma0=np.linspace(0.9, 1.2, 4), lam=0.0, threshold=0.3,
+        signal=regdyn.Signal(0.5, 0.1), optimizer=regdyn.Adagrad(lr=0.03),
+    )  # fmt: skip
+    told = forecast(result, 60, force="within", future="held", windows=60, replicas=1)
+    assert told.died.all()
+    assert np.all(np.abs(told.predicted_time - told.observed_time) < 15)
+
+
 def drifting(units: int = 300, steps: int = 800, seed: int = 0, **config: Any) -> TrainResult:
     """Units with a constant mean gradient, of which some pull to 0, under SGD."""
     rng = np.random.default_rng(seed)
