@@ -31,10 +31,11 @@ from regdyn.parameters import check_integer, check_number
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from regdyn.nets._run import Snapshot
     from regdyn.nets.data import Dataset
     from regdyn.nets.result import TrainResult
     from regdyn.nets.sparsity import LayerSparsity
-    from regdyn.nets.training import Snapshot, TrainConfig
+from regdyn.nets.training import TrainConfig
 
 MOST_RUNS = 1000
 """Runs of one command."""

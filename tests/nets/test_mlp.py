@@ -11,8 +11,10 @@ from networks import SAMPLES, TorchNetwork, make_architecture, random_data, rand
 from numpy.typing import NDArray
 
 from regdyn.errors import InvalidParameter
+from regdyn.nets._pool import Pool
+from regdyn.nets._run import Run
 from regdyn.nets.mlp import ACTIVATIONS, INITS, NORMS, Architecture, Gradients
-from regdyn.nets.training import TrainConfig, _Casts, _Pool, _Run
+from regdyn.nets.training import TrainConfig, _Casts
 
 
 def flat(gradients: Gradients, normalized: bool) -> NDArray:
@@ -74,11 +76,11 @@ def test_evaluation_equals_torch(variant: dict) -> None:
     np.testing.assert_allclose(network.logits(x), expected, rtol=0, atol=1e-12)
 
 
-def make_run(threads: int = 1, **settings: object) -> _Run:
+def make_run(threads: int = 1, **settings: object) -> Run:
     config = TrainConfig(
         **dict(data=random_data(), hidden=(9, 6, 5), batch=SAMPLES, steps=1, dtype="float64") | settings
     )
-    run = _Run(config, _Casts()(config), _Pool(threads))
+    run = Run(config, _Casts()(config), Pool(threads))
     generator = np.random.default_rng(5)
     for gamma, beta in zip(run._theta.gamma, run._theta.beta):
         if config.architecture.normalized:
@@ -116,7 +118,7 @@ def test_running_statistics_equal_torch() -> None:
 @pytest.mark.parametrize("threads", [1, 3])
 def test_wide_layers_in_blocks(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = make_run()
-    monkeypatch.setattr("regdyn.nets.training.BLOCK_BYTES", 100)
+    monkeypatch.setattr("regdyn.nets._run.BLOCK_BYTES", 100)
     blocks = make_run(threads)
     for run in (whole, blocks):
         run.compute_gradients(*run._next_batch())
