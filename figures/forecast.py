@@ -42,17 +42,13 @@ VARIANTS: dict[str, tuple[int, dict[str, Any]]] = {
     "half, force within units": (HALF, {"force": "within"}),
     "half, force between units": (HALF, {"force": "between"}),
     "half, held": (HALF, {"future": "held"}),
-    "half, independent noise": (HALF, {"noise": "independent"}),
+    "half, later windows known": (HALF, {"future": "known"}),
     "half, neuron": (HALF, {"model": "neuron"}),
     "half, shuffled": (HALF, {"shuffled": True}),
     "quarter": (QUARTER, {}),
     "quarter, force within units": (QUARTER, {"force": "within"}),
 }
-DRAWN = {
-    "replay": "replay",
-    "forecast": "half",
-    "with force": "half, force within units",
-}
+DRAWN = {"replay": "replay", "forecast": "half"}
 
 
 def main() -> None:
@@ -87,7 +83,7 @@ def main() -> None:
         f"forecasts from step {times[HALF]:,} on"
     )
     with plots.style():
-        figure = plot_forecasts(drawn, title=title)
+        figure = plot_forecasts(drawn, title=title, bins=5)
     script.save(figure, dataset(told), replicas=REPLICAS, windows=WINDOWS, methods=about)
 
 

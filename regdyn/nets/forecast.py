@@ -34,7 +34,7 @@ Array = NDArray[np.float64]
 
 MODELS = ("scalar", "neuron")
 NOISES = ("epoch", "independent")
-FUTURES = ("redrawn", "held")
+FUTURES = ("redrawn", "held", "known")
 FORCES = ("none", "within", "between")
 
 TRACE = 2**23
@@ -241,8 +241,9 @@ def forecast(
         does as long as the network stands still. "independent": it does not.
     future
         What comes after the cut. "redrawn": each later window is one of the last `windows`, drawn
-        anew for every trajectory. "held": mean and root mean square of their statistics hold on. The
-        neuron always takes the latter.
+        anew for every trajectory. "held": mean and root mean square of their statistics hold on.
+        "known": what was recorded, which shows what a forecast loses by not knowing it. The neuron
+        takes "redrawn" as "held".
     force
         What h is. "none": 0. "within": the slope of the window means over the window's gamma, by
         least squares with an intercept for each unit. "between": the slope over the units of their
@@ -292,7 +293,8 @@ def forecast(
     if model == "scalar":
         words.append(f"noise {noise}")
     if past.n_before:
-        words.append(f"future {'held' if model == 'neuron' else future} from {windows} windows")
+        told = "held" if (model, future) == ("neuron", "redrawn") else future
+        words.append(f"future {told}" + f" from {windows} windows" * (told != "known"))
     words += [f"force {force}"] * (force != "none") + ["statistics shuffled"] * shuffled
     return Forecast(
         label=result.label,
@@ -459,7 +461,7 @@ class _Simulation:
 
         def run(unit: int) -> None:
             n, c = past.n_before, past.c[:, unit].copy()
-            if n:
+            if n and self._future != "known":
                 c[n:] = np.sqrt(np.mean(c[self._source] ** 2))
             paths = NeuronConfig(
                 **self._common,
@@ -495,7 +497,7 @@ class _Simulation:
         if n and self._future == "redrawn":
             drawn = rng.choice(self._source, size=(shape[0] - n, shape[1]))
             means[n:], stds[n:] = mean[drawn], std[drawn]
-        elif n:
+        elif n and self._future == "held":
             means[n:] = mean[self._source].mean()
             stds[n:] = np.sqrt(np.mean(std[self._source] ** 2))
         g = self._normals(rng)

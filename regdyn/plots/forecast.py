@@ -100,9 +100,7 @@ def _draw_times(ax: Axes, forecast: Forecast, i: int) -> None:
     x, y = (
         np.where(np.isfinite(times), times, NEVER * forecast.horizon)[shown] for times in (seen, told)
     )
-    ax.plot(x, y, MARKERS[i], color=COLORS[_color(i)], ms=2.6, mew=0.5, mfc="none", alpha=0.75)
-    if forecast.cut:
-        ax.plot([forecast.cut, forecast.horizon], [forecast.cut] * 2, color="0.7", lw=0.8)
+    ax.plot(x, y, MARKERS[i], color=COLORS[_color(i)], ms=2.6, mew=0.5, mfc="none", alpha=0.6)
 
 
 def _draw_reliability(ax: Axes, forecast: Forecast, label: str, i: int, bins: int) -> None:
@@ -119,5 +117,5 @@ def _draw_reliability(ax: Axes, forecast: Forecast, label: str, i: int, bins: in
 
 
 def _color(i: int) -> int:
-    # Black, blue and vermilion first: the three that differ most.
-    return (0, 5, 4, 3, 1, 6)[i]
+    # Blue, vermilion and black first: the three that differ most.
+    return (5, 4, 0, 3, 1, 6)[i]

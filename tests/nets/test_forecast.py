@@ -97,8 +97,9 @@ def test_a_forecast_goes_on_with_the_state_at_the_cut(optimizer: str, regulariza
         first = result.first_below[0]
         if np.any(first > 95):
             break
-    told = forecast(result, 90, future="held", windows=1, replicas=2)
-    assert np.array_equal(told.predicted_time, told.observed_time)
+    for future in ("held", "known"):
+        told = forecast(result, 90, future=future, windows=1, replicas=2)
+        assert np.array_equal(told.predicted_time, told.observed_time)
     assert told.died.sum() == np.sum(first > 90) > 0
     assert len(told.unit) == 8 - np.sum((first >= 0) & (first <= 90))
 
@@ -211,6 +212,12 @@ def test_the_neuron_feels_the_recorded_c() -> None:
     with pytest.raises(InvalidParameter, match="model must be scalar unless"):
         changed = dataclasses.replace(noisy.config, gamma_lr=0.5)
         forecast(dataclasses.replace(noisy, config=changed), model="neuron")
+
+
+def test_a_replay_has_no_future() -> None:
+    result = drifting(units=40)
+    times = [forecast(result, future=future).predicted_time for future in ("redrawn", "held", "known")]
+    assert np.array_equal(times[0], times[1]) and np.array_equal(times[0], times[2])
 
 
 def test_threads_and_seed() -> None:
