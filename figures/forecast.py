@@ -30,6 +30,7 @@ METHODS: dict[str, dict[str, Any]] = {
 }
 REPLICAS = 32
 WINDOWS = 48
+FINE = 240
 HALF, QUARTER = WINDOWS // 2, WINDOWS // 4
 
 # Index of the cut among the recorded times, and options.
@@ -53,25 +54,33 @@ DRAWN = {"replay": "replay", "forecast": "half"}
 
 def main() -> None:
     script = Script(__file__, __doc__, steps=6000, trajectories=6)
-    times = np.linspace(0, script.steps, WINDOWS + 1).round().astype(int)
+
+    def trained(settings: dict[str, Any], windows: int) -> list[TrainResult]:
+        times = np.unique(np.linspace(0, script.steps, windows + 1).round().astype(int))
+        seeds = range(script.seed, script.seed + script.trajectories)
+        return train([
+            TrainConfig(steps=script.steps, times=times, seed=seed, **settings) for seed in seeds
+        ])  # fmt: skip
+
+    def told_of(runs: list[TrainResult], cut: int = 0, **options: Any) -> Forecast:
+        return Forecast.pooled([
+            forecast(run, int(run.times[cut]) or None, replicas=REPLICAS, seed=script.seed, **options)
+            for run in runs
+        ])  # fmt: skip
+
     told: dict[str, dict[str, Forecast]] = {}
     about: dict[str, dict[str, Any]] = {}
     for name, settings in METHODS.items():
-        runs = train([
-            TrainConfig(steps=script.steps, times=times, seed=script.seed + k, **settings)
-            for k in range(script.trajectories)
-        ])  # fmt: skip
+        runs = trained(settings, WINDOWS)
         told[name] = {
-            variant: Forecast.pooled([
-                forecast(run, int(times[cut]) or None, replicas=REPLICAS, seed=script.seed, **options)
-                for run in runs
-            ])
-            for variant, (cut, options) in VARIANTS.items()
-        }  # fmt: skip
+            variant: told_of(runs, cut, **options) for variant, (cut, options) in VARIANTS.items()
+        }
+        fine = told_of(trained(settings, FINE))
         about[name] = {
             "test_error": [run.error for run in runs],
             "sparsity": [run.sparsity for run in runs],
             "scores": {variant: one.summary() for variant, one in told[name].items()},
+            f"replay, {FINE} windows": fine.summary(),
             "baselines at half": baselines(told[name]["half"], runs),
         }
     drawn = {
@@ -80,7 +89,7 @@ def main() -> None:
     title = (
         "Death of units, predicted from the mean and std of their gradients\n"
         f"digits, 256-256 units, {script.trajectories} runs each; replay of the whole training, and "
-        f"forecasts from step {times[HALF]:,} on"
+        f"forecasts from step {script.steps // 2:,} on"
     )
     with plots.style():
         figure = plot_forecasts(drawn, title=title, bins=5)

@@ -238,7 +238,8 @@ def forecast(
         is the std of noise of mean 0, of a batch of one with c / sqrt(batch) (claim C5).
     noise
         "epoch": z_t sums to 0 over each epoch, as the gradient noise of sampling without replacement
-        does as long as the network stands still. "independent": it does not.
+        does as long as the network stands still, and over each window, whose mean is known. (Where
+        an epoch goes on into the next window, over both of its parts.) "independent": it does not.
     future
         What comes after the cut. "redrawn": each later window is one of the last `windows`, drawn
         anew for every trajectory. "held": mean and root mean square of their statistics hold on.
@@ -409,7 +410,6 @@ class _Simulation:
         t = np.arange(1, past.horizon + 1)
         scale = np.where(t > past.cut, np.asarray(config.schedule(t), dtype=float), 0.0)
         self._lengths = np.diff(past.edges)
-        self._epoch = len(config.dataset.y_train) // config.batch
         self._forces = [
             _slope(past, self._source, past.layer == k, force) for k in range(len(config.hidden))
         ]
@@ -510,15 +510,24 @@ class _Simulation:
         return g
 
     def _normals(self, rng: np.random.Generator) -> NDArray:
-        """Standard normals of shape (steps, replicas), of sum 0 over each whole epoch if so wanted."""
-        steps, epoch = self._past.horizon, self._epoch
+        """Standard normals of shape (steps, replicas)."""
         dtype = DTYPES[self._common["dtype"]].type
-        z: NDArray = rng.standard_normal((steps, self._replicas), dtype=dtype)
+        z: NDArray = rng.standard_normal((self._past.horizon, self._replicas), dtype=dtype)
         if self._noise == "epoch":
-            epochs = z[: steps // epoch * epoch].reshape(-1, epoch, self._replicas)
-            epochs -= epochs.mean(axis=1, keepdims=True)
-            epochs *= dtype(np.sqrt(epoch / max(epoch - 1, 1)))
+            begin, length = self._pieces
+            means = np.add.reduceat(z, begin, axis=0) / length[:, None].astype(dtype)
+            z -= np.repeat(means, length, axis=0)
+            # Of one number nothing is left, which is what a window of one step has of noise.
+            z *= np.repeat(np.sqrt(length / np.maximum(length - 1, 1)).astype(dtype), length)[:, None]
         return z
+
+    @cached_property
+    def _pieces(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Begin and length of the stretches between ends of epochs and of windows."""
+        config, past = self._past.result.config, self._past
+        epoch = len(config.dataset.y_train) // config.batch
+        ends = np.union1d(past.edges, np.arange(0, past.horizon, epoch))
+        return ends[:-1], np.diff(ends)
 
 
 def _slope(past: _Past, source: NDArray[np.int64], units: NDArray[np.bool_], force: str) -> float:

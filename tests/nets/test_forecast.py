@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 import regdyn
 from regdyn.errors import InvalidParameter
-from regdyn.nets.forecast import Forecast, forecast
+from regdyn.nets.forecast import Forecast, _Past, _Simulation, forecast
 from regdyn.nets.result import GradientStatistics, TrainResult
 from regdyn.nets.training import TrainConfig, train
 from regdyn.optimizers import OPTIMIZERS, REGULARIZATIONS
@@ -160,6 +160,23 @@ def test_noise_of_an_epoch_sums_to_zero() -> None:
     # Std of a bridge over 6 steps: at most 0.1 * 0.3 sqrt(1.5); of 800 free steps: 0.85.
     assert epoch.probability.max() == 0
     assert free.probability.mean() == pytest.approx(0.41, abs=0.06)
+
+
+@pytest.mark.parametrize("window", [1, 4, 20])
+def test_gradients_have_the_recorded_mean_and_std(window: int) -> None:
+    rng = np.random.default_rng(4)
+    result = synthetic(rng.normal(0.1, 0.3, (240, 2)), window=window, lam=0.0)
+    (g,) = result.gradients
+    simulation = _Simulation(_Past.of(result, 0), "epoch", "redrawn", "none", 1, 2000, 0)
+    drawn = simulation._gradients(1, 0.0).reshape(-1, window, 2000)
+    assert np.allclose(drawn.mean(axis=1), g.gamma_mean[1:, 1, None])
+    if window > 1:
+        # A piece of one step, between an end of an epoch and one of a window, has no noise.
+        assert np.sqrt(np.mean(drawn.std(axis=1) ** 2)) == pytest.approx(
+            np.sqrt(np.mean(g.gamma_std[1:, 1] ** 2)), rel=0.1
+        )
+    epochs = drawn.reshape(-1, 6, 2000) - np.repeat(g.gamma_mean[1:, 1], window).reshape(-1, 6, 1)
+    assert np.allclose(epochs.sum(axis=1), 0, atol=1e-12)
 
 
 def test_a_restoring_force_is_found_and_used() -> None:
