@@ -6,10 +6,10 @@ of ensembles.
 
 from __future__ import annotations
 
-from regdyn.findings import regularization
+from regdyn.findings import activations, collapse, regularization, remedies, width_and_depth
 from regdyn.theorems.base import Claim
 
-_SUBJECTS = (regularization,)
+_SUBJECTS = (regularization, width_and_depth, remedies, collapse, activations)
 
 
 def _order(claim: Claim) -> tuple[int, str]:
