@@ -68,3 +68,12 @@ def test_datasets(tmp_path: Path) -> None:
     assert error.sel(name="clean") == data["overlap_error"].sel(overlap=0.0, repetition=3)
     assert error.sel(name="cluttered") == data["clutter_error"].sel(clutter=0.6, repetition=3)
     assert error.sel(name="clean") < error.sel(name="cluttered")
+
+
+def test_forecast(tmp_path: Path) -> None:
+    about, data = draw("forecast", tmp_path, "--steps", "48", "--trajectories", "1")
+    assert data.sizes["row"] == 3 * len(data.attrs["variants"]) * 512
+    assert not np.any(np.isfinite(data["observed_time"]))  # no idle scale dies within 48 steps
+    for method in about["methods"].values():
+        assert method["scores"]["replay"]["died_predicted"] == 0
+        assert method["baselines at half"]["gamma"]["auc"]["value"] is None
