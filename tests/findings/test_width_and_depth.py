@@ -54,9 +54,7 @@ def test_saturation(p: float, verdict: str, control: str) -> None:
     assert (finding.verdict, finding.control.verdict) == (verdict, control)
 
 
-@pytest.mark.parametrize(
-    "narrow, verdict, control", [(0.0, HOLDS, REFUTED), (0.4, REFUTED, REFUTED), (0.7, REFUTED, HOLDS)]
-)
+@pytest.mark.parametrize("narrow, verdict, control", [(0.0, HOLDS, REFUTED), (0.7, REFUTED, HOLDS)])
 def test_narrow_layers_keep_their_units(narrow: float, verdict: str, control: str) -> None:
     finding = found("F6c", lambda settings: narrow if settings["hidden"][0] < 100 else 0.7)
     assert finding.verdict == verdict
