@@ -6,10 +6,26 @@ of ensembles.
 
 from __future__ import annotations
 
-from regdyn.findings import activations, collapse, regularization, remedies, width_and_depth
+from regdyn.findings import (
+    activations,
+    batches_and_tasks,
+    collapse,
+    optimizers,
+    regularization,
+    remedies,
+    width_and_depth,
+)
 from regdyn.theorems.base import Claim
 
-_SUBJECTS = (regularization, width_and_depth, remedies, collapse, activations)
+_SUBJECTS = (
+    regularization,
+    optimizers,
+    batches_and_tasks,
+    width_and_depth,
+    remedies,
+    collapse,
+    activations,
+)
 
 
 def _order(claim: Claim) -> tuple[int, str]:
