@@ -17,8 +17,12 @@ from regdyn.report import domain_text
 from regdyn.theorems.base import Claim
 
 DOCS = Path(__file__).parent
-REGISTRIES: dict[str, Mapping[str, Claim]] = {"claims": CLAIMS, "findings": FINDINGS}
-"""By the name of their page and of the folder of their pages and record."""
+REGISTRIES: dict[str, Mapping[str, Claim]] = {
+    name: registry
+    for name, registry in {"claims": CLAIMS, "findings": FINDINGS}.items()
+    if (DOCS / name / "record.json").is_file()
+}
+"""What is on record, by the name of its page and of the folder of its pages and record."""
 
 HEAD = """
 | claim | paper | verdict | effect | interval | allowed | what is tested |
