@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from regdyn.findings.base import Bench, error, ordered, sparsity
+import numpy as np
+
+from regdyn.findings.base import Array, Bench, error, ordered, sparsity
 from regdyn.findings.shapes import CASE, MARGIN, against, domain, trained
+from regdyn.nets.result import TrainResult
 from regdyn.theorems.base import Claim, Comparison, Relation, Status
 
 MORE = 3
@@ -16,14 +19,27 @@ LIKE = 2 / 3
 """Shares of dead units are alike if the smaller one is at least this part of the larger one."""
 
 
+def _decays(bench: Bench, *, steps: int, width: int, lam: float) -> list[list[TrainResult]]:
+    """Adam with weight decay of the given strength and of twice that.
+
+    There the dead units are most: weaker it needs more steps, stronger it lets fewer die (F1c).
+    """
+    return [trained(bench, "adam", "paper", lam=k * lam, steps=steps, width=width) for k in (1, 2)]
+
+
+def _mean_error(settings: list[list[TrainResult]]) -> Array:
+    """Test error of each seed, on average over several settings, so that it is known better."""
+    return np.asarray(np.mean([error(runs) for runs in settings], axis=0))
+
+
 def _l2_or_decay(bench: Bench, *, steps: int, width: int, lam: float) -> Comparison:
     """Adam with L2 against Adam with weight decay of the same strength and of twice that."""
     l2 = trained(bench, "adam", "l2", lam=lam, steps=steps, width=width)
-    others = [trained(bench, "adam", "paper", lam=k * lam, steps=steps, width=width) for k in (1, 2)]
+    decays = _decays(bench, steps=steps, width=width, lam=lam)
     return ordered(
-        f"L2 less weight decay (1), less twice that (2); 3, 4: {MARGIN:g} less the rise of the error",
-        *(sparsity(l2) - sparsity(decay) for decay in others),
-        *(MARGIN - (error(l2) - error(decay)) for decay in others),
+        f"L2 less weight decay (1), less twice that (2); 3: {MARGIN:g} less the rise of the error",
+        *(sparsity(l2) - sparsity(decay) for decay in decays),
+        MARGIN - (error(l2) - _mean_error(decays)),
     )
 
 
@@ -40,15 +56,15 @@ def _adam_or_sgd(bench: Bench, *, steps: int, width: int, lam: float) -> Compari
 
 def _adam_or_stronger_sgd(bench: Bench, *, steps: int, width: int, lam: float) -> Comparison:
     """Adam with weight decay against SGD with a stronger L2; the control: SGD against Adam with L2."""
-    decays = [trained(bench, "adam", "paper", lam=k * lam, steps=steps, width=width) for k in (1, 2)]
+    decays = _decays(bench, steps=steps, width=width, lam=lam)
     sgd = trained(bench, "sgd", "l2", lam=MORE * lam, steps=steps, width=width)
     l2 = trained(bench, "adam", "l2", lam=lam, steps=steps, width=width)
-    comparable = [MARGIN - (error(sgd) - error(decay)) for decay in decays]
+    comparable = MARGIN - (error(sgd) - _mean_error(decays))
     return against(
-        f"Adam with weight decay (1) and twice that (2) less SGD; 3, 4: {MARGIN:g} less SGD's rise of "
-        "the error",
-        [*(sparsity(decay) - sparsity(sgd) for decay in decays), *comparable],
-        [sparsity(sgd) - sparsity(l2)] * 2 + comparable,
+        f"Adam with weight decay (1) and twice that (2) less SGD; 3: {MARGIN:g} less SGD's rise of the "
+        "error",
+        [*(sparsity(decay) - sparsity(sgd) for decay in decays), comparable],
+        [sparsity(sgd) - sparsity(l2)] * 2 + [comparable],
     )
 
 
@@ -86,7 +102,7 @@ CLAIMS = (
         id="F2a",
         paper="mehta2019, section 2.2, table 1",
         statement="Under Adam L2 leaves more units dead than weight decay of the same strength or "
-        "twice it, at a test error at most 0.01 higher.",
+        "twice it, at a test error at most 0.01 above the mean of theirs.",
         status=Status.PRINTED,
         printed="At comparable test errors: 70 percent of the filters with L2, 40 with weight "
         "decay (CIFAR10), 47 and 3 percent (CIFAR100). yaguchi2018, table V: 53 percent "
@@ -135,7 +151,7 @@ CLAIMS = (
         id="F2c",
         paper="mehta2019, section 2.2, table 1",
         statement="However strong SGD's L2, Adam with weight decay leaves more units dead, as long "
-        "as SGD's test error is at most 0.01 higher.",
+        "as SGD's test error is at most 0.01 above Adam's.",
         status=Status.PRINTED,
         printed="SGD has no sparsity at the errors that Adam reaches with weight decay: with 27 "
         "percent of its filters dead its error is 21.8 percent (CIFAR10), where Adam has "

@@ -64,12 +64,18 @@ def test_adam_or_sgd(sgd: float, error: float, expected: tuple[str, str]) -> Non
 
 
 @pytest.mark.parametrize(
-    "sgd, expected",
-    [(0.05, (HOLDS, REFUTED)), (0.15, (REFUTED, REFUTED)), (0.5, (REFUTED, HOLDS))],
+    "sgd, error, expected",
+    [
+        (0.05, 0.029, (HOLDS, REFUTED)),
+        (0.15, 0.029, (REFUTED, REFUTED)),
+        (0.05, 0.031, (REFUTED, REFUTED)),
+        (0.5, 0.029, (REFUTED, HOLDS)),
+    ],
 )
-def test_adam_or_stronger_sgd(sgd: float, expected: tuple[str, str]) -> None:
+def test_adam_or_stronger_sgd(sgd: float, error: float, expected: tuple[str, str]) -> None:
     shares = dict(adam_paper_1=0.1, adam_paper_2=0.2, adam_l2_1=0.4, sgd_l2_3=sgd)
-    assert verdicts("F2c", ends(**shares)) == expected
+    errors = dict(sgd_l2_3=error, adam_paper_1=0.015, adam_paper_2=0.025)
+    assert verdicts("F2c", ends(errors, **shares)) == expected
 
 
 @pytest.mark.parametrize(
