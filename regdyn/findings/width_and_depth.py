@@ -110,7 +110,7 @@ CLAIMS = (
         status=Status.PRINTED,
         printed="291, 300 and 288 units survive of 500, 1,000 and 2,000, at equal accuracy.",
         finding="72 units survive of 250 and 77 of 1,000, at equal test error (2.4 percent): p = "
-        "0.06. In two longer trials each, 76 did of 500 and 78 of 2,000. This is where training "
+        "0.06. In two trials each, 76 did of 500 and 78 of 2,000. This is where training "
         "ends up, not where it passes: after 8,000 steps 110 of 250 still live, and with lambda "
         "1e-3 the numbers still differ after 12,000 (150 of 500, 238 of 2,000).",
         experiment=_saturation,
@@ -130,7 +130,8 @@ CLAIMS = (
         status=Status.PRINTED,
         printed="All units survive of 10, 50 and 100, where about 300 do of 500 to 2,000.",
         finding="None of 60 units dies at width 10 and 1 of 150 at width 25, where 71 percent die "
-        "at 250. At width 50, two thirds of the 77 units that survive of 1,000, 6 to 8 percent do.",
+        "at 250. At width 50, two thirds of the 77 units that survive of 1,000, 6 percent do (in two "
+        "trials).",
         experiment=_all_survive,
         control="as great a share dies as at a quarter of the width",
         cases=({"steps": 12_000, "width": 1000, "lam": 1e-2},),
@@ -150,8 +151,8 @@ CLAIMS = (
         finding="From first to last layer 38-74-0 percent of the units are dead at depth 3 and "
         "33-66-75-77-0 at depth 5. The last layer dies last: after 8,000 steps, in two to six trials "
         "each, the numbers are 28 at depth 1, 55-32 at 2, 55-85-21 at 3, 56-82-86-17 at 4 and "
-        "56-77-86-88-17 at 5. As in the paper, the first layer keeps fewer units when others follow it. "
-        "mehta2019 reports the opposite of a convolutional network: fewest dead in its middle layers.",
+        "56-77-86-88-17 at 5. As in the paper, the first layer keeps fewer units when others follow. "
+        "mehta2019 reports the opposite of a convolutional network: fewest dead in the middle.",
         experiment=_middle_layers,
         control="the middle layers have the smaller share",
         cases=({"steps": 2500, "width": 128, "lam": 1e-2},),
