@@ -410,16 +410,16 @@ def test_interrupt_stops_within_a_second(tmp_path: Path, runs: list[str]) -> Non
 
 def test_a_batch_with_an_error_ends_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """The others would run for hours."""
-    from regdyn.nets import training
+    from regdyn.nets import _run
 
-    prepare = training._Run.__init__
+    prepare = _run.Run.__init__
 
     def broken(self: Any, config: Any, *rest: Any) -> None:
         if config.seed == 1:
             raise MemoryError
         prepare(self, config, *rest)
 
-    monkeypatch.setattr(training._Run, "__init__", broken)
+    monkeypatch.setattr(_run.Run, "__init__", broken)
     configs = [regdyn.TrainConfig(steps=10**7, hidden=(8,), seed=seed) for seed in (0, 1)]
     begin = time.perf_counter()
     with pytest.raises(MemoryError):

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from regdyn.nets.data import Dataset
     from regdyn.nets.result import TrainResult
     from regdyn.nets.sparsity import LayerSparsity
-from regdyn.nets.training import TrainConfig
+    from regdyn.nets.training import TrainConfig
 
 MOST_RUNS = 1000
 """Runs of one command."""
