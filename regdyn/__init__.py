@@ -22,6 +22,8 @@ _HOME = {
     "FINDINGS": "regdyn.findings",
     "train": "regdyn.nets.training",
     "TrainConfig": "regdyn.nets.training",
+    "forecast": "regdyn.nets.forecast",
+    "Forecast": "regdyn.nets.forecast",
     "TrainResult": "regdyn.nets.result",
     "save_runs": "regdyn.nets.result",
     "Network": "regdyn.nets.mlp",
@@ -81,6 +83,7 @@ if TYPE_CHECKING:
     from regdyn.errors import InvalidParameter, OutsideDomain, RegdynError
     from regdyn.findings import FINDINGS
     from regdyn.nets.data import Dataset, make_dataset
+    from regdyn.nets.forecast import Forecast, forecast
     from regdyn.nets.mlp import Network
     from regdyn.nets.result import TrainResult, save_runs
     from regdyn.nets.training import TrainConfig, train
