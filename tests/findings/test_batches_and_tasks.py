@@ -49,7 +49,7 @@ def of_tasks(easy: float, cluttered: float, classes: float, errors: tuple[float,
         data = settings["data"]
         if "clutter" in data:
             return {"sparsity": cluttered, "error": errors[1]}
-        hard = "classes=20" in data
+        hard = "classes=10" in data
         return {"sparsity": classes if hard else easy, "error": errors[2 if hard else 0]}
 
     return end
@@ -77,8 +77,8 @@ def test_only_the_data_differ() -> None:
     bench = ScriptedBench(of_tasks(0.4, 0.3, 0.2, (0.1, 0.2, 0.15)))
     FINDINGS["F5"].experiment(bench, **FINDINGS["F5"].cases[0])
     data = [asked.pop("data") for asked in bench.asked]
-    easy = "synthetic:classes=10,n_test=5000"
-    assert data == [easy, f"{easy},clutter=0.6", easy.replace("10", "20")]
+    easy = "synthetic:classes=5,n_test=5000"
+    assert data == [easy, f"{easy},clutter=1", easy.replace("=5,", "=10,")]
     assert all(asked == bench.asked[0] for asked in bench.asked)
 
 
