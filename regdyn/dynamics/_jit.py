@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import platform
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ import numba
 import platformdirs
 from llvmlite import ir
 from numba import types
-from numba.core import event
+from numba.core import cgutils, event
 from numba.extending import (
     NativeValue,
     intrinsic,
@@ -127,6 +128,41 @@ def use_wide_vectors(typing_context: Any) -> Any:
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         # llvmlite lists the attributes that add() accepts and lacks this one; LLVM knows it.
         set.add(builder.function.attributes, '"prefer-vector-width"="512"')
+        return context.get_dummy_value()
+
+    return types.void(), codegen
+
+
+@intrinsic
+def round_denormals_to_zero(typing_context: Any) -> Any:
+    """Let the calling thread compute with 0 in place of denormal numbers, which can be 100 times slower.
+
+    The bits are a thread's own: FTZ and DAZ of MXCSR on x86, FZ of FPCR on ARM. Elsewhere nothing.
+    """
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        architecture = platform.machine().lower()
+        if architecture in ("x86_64", "amd64"):
+            place = cgutils.alloca_once(builder, ir.IntType(32))
+            access = ir.FunctionType(ir.VoidType(), [ir.IntType(8).as_pointer()])
+            where = builder.bitcast(place, ir.IntType(8).as_pointer())
+            for name in ("stmxcsr", "ldmxcsr"):
+                function = cgutils.get_or_insert_function(
+                    builder.module, access, f"llvm.x86.sse.{name}"
+                )
+                builder.call(function, [where])
+                if name == "stmxcsr":
+                    builder.store(builder.or_(builder.load(place), ir.IntType(32)(0x8040)), place)
+        elif architecture in ("arm64", "aarch64"):
+            long = ir.IntType(64)
+            get, put = (
+                cgutils.get_or_insert_function(builder.module, kind, f"llvm.aarch64.{name}.fpcr")
+                for name, kind in (
+                    ("get", ir.FunctionType(long, [])),
+                    ("set", ir.FunctionType(ir.VoidType(), [long])),
+                )
+            )
+            builder.call(put, [builder.or_(builder.call(get, []), long(1 << 24))])
         return context.get_dummy_value()
 
     return types.void(), codegen

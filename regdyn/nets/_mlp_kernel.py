@@ -10,8 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from regdyn.dynamics._jit import inlined, kernel, summing_kernel, use_wide_vectors
-from regdyn.dynamics._lanes import flush
+from regdyn.dynamics._jit import (
+    inlined,
+    kernel,
+    round_denormals_to_zero,
+    summing_kernel,
+    use_wide_vectors,
+)
 from regdyn.dynamics.random import LANES
 
 RELU, LEAKY_RELU, ELU, TANH, LINEAR = range(5)
@@ -174,7 +179,7 @@ def _update_lanes(
 @kernel
 def update(
     rule: Any, theta: Any, g: Any, state: Any, first_block: Any, last_block: Any,
-    constants: Any, decay: Any, tiny: Any, flushing: Any,
+    constants: Any, decay: Any,
 ) -> None:  # fmt: skip
     """One step of the rule on blocks of LANES parameters.
 
@@ -186,17 +191,12 @@ def update(
         (blocks, (1 + states) * LANES): a row of lanes for each number of the state, after one unused.
     constants, decay
         (1, constants) and (3,), of this step: the rule's, and l2, before and after.
-    tiny, flushing
-        Whether numbers below `tiny` are set to 0, against denormals.
     """
     use_wide_vectors()
     c = rule.constants_at(constants, 0)
     for block in range(first_block, last_block):
         lanes = slice(block * LANES, (block + 1) * LANES)
         _update_lanes(rule, theta[lanes], g[lanes], state[block], c, decay[0], decay[1], decay[2])
-        if flushing:
-            flush(theta[lanes], tiny, tiny - tiny)
-            flush(state[block], tiny, tiny - tiny)
 
 
 @kernel
@@ -207,3 +207,9 @@ def watch(gamma: Any, threshold: Any, t: Any, first: Any, below: Any) -> None:
             below[i] += 1
             if first[i] < 0:
                 first[i] = t
+
+
+@kernel
+def prepare_thread() -> None:
+    """Spare the calling thread denormal numbers, of which dying units and idle states are full."""
+    round_denormals_to_zero()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 from queue import SimpleQueue
 from threading import Thread
@@ -10,10 +11,23 @@ from typing import Any
 
 import numpy as np
 
+from regdyn.nets._mlp_kernel import prepare_thread
+
 
 def cut(begin: int, end: int, count: int) -> list[tuple[int, int]]:
     """A range cut into `count` parts of about one size."""
     return list(pairwise(begin + (end - begin) * k // count for k in range(count + 1)))
+
+
+@contextmanager
+def thread_arithmetic() -> Iterator[None]:
+    """The floating point of a thread that trains: no denormals, no warnings.
+
+    Both are settings of a thread, and that of denormals stays for its life.
+    """
+    prepare_thread()
+    with np.errstate(all="ignore"):
+        yield
 
 
 class Pool:
@@ -31,8 +45,7 @@ class Pool:
             helper.start()
 
     def _help(self) -> None:
-        # Floating-point warnings are a thread's own setting.
-        with np.errstate(all="ignore"):
+        with thread_arithmetic():
             while (task := self._work.get()) is not None:
                 work, items = task
                 try:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regdyn.dynamics.engine import aligned_empty
-from regdyn.dynamics.optimization import DTYPES, TINY
+from regdyn.dynamics.optimization import DTYPES
 from regdyn.dynamics.random import LANES
 from regdyn.nets import _mlp_kernel as kernels
 from regdyn.nets._pool import Pool, cut
@@ -23,9 +23,6 @@ from regdyn.nets.sparsity import NORM_THRESHOLD
 
 if TYPE_CHECKING:
     from regdyn.nets.training import TrainConfig
-
-FLUSH_EVERY = 16
-"""Steps between two searches for denormals."""
 
 TABLE = 4096
 """Steps for which constants are computed at once."""
@@ -131,7 +128,7 @@ class Run:
             number(config.alpha),
         )
         self._eps, self._momentum = number(EPS), number(MOMENTUM)
-        self._tiny, self._threshold = number(TINY[config.dtype]), number(config.threshold)
+        self._threshold = number(config.threshold)
         self._code = a.function.code
 
         init, self._order = (
@@ -236,12 +233,12 @@ class Run:
                     self._deltas[i - 1] += share
         return float(loss)
 
-    def _update(self, constants: Sequence[NDArray], decay: Sequence[NDArray], flushing: bool) -> None:
+    def _update(self, constants: Sequence[NDArray], decay: Sequence[NDArray]) -> None:
         def run(part: tuple[int, int, NDArray, NDArray]) -> None:
             first, last, row, where = part
             kernels.update(
                 self.config.rule, self._theta.buffer, self._gradient.buffer, self._state,
-                first, last, row, where, self._tiny, flushing,
+                first, last, row, where,
             )  # fmt: skip
 
         parts = []
@@ -276,8 +273,7 @@ class Run:
             if not np.isfinite(loss):
                 failed = f"the loss is no longer finite at step {t}"
                 break
-            flushing = t % FLUSH_EVERY == 0
-            self._update([c[row : row + 1] for c in tables], [d[row] for d in decays], flushing)
+            self._update([c[row : row + 1] for c in tables], [d[row] for d in decays])
             self._watch(t)
             total, since = total + loss, since + 1
             if len(records) < len(times) and t == times[len(records)]:

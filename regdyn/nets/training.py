@@ -16,7 +16,7 @@ from regdyn.dynamics.engine import check_memory, thread_count
 from regdyn.dynamics.optimization import DTYPES, OptimizationConfig
 from regdyn.errors import InvalidParameter
 from regdyn.nets._mlp_kernel import N_SUMS
-from regdyn.nets._pool import Pool
+from regdyn.nets._pool import Pool, thread_arithmetic
 from regdyn.nets._run import Progress, Run, Snapshot
 from regdyn.nets.data import Dataset, make_dataset
 from regdyn.nets.mlp import INITS, Architecture
@@ -180,7 +180,7 @@ def train(
         config = configs[index]
         pool = Pool(inner)
         try:
-            with np.errstate(all="ignore"):
+            with thread_arithmetic():
                 return Run(config, cast(config), pool).train(index, report, stopped.is_set)
         finally:
             pool.close()
