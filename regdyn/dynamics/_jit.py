@@ -68,7 +68,7 @@ def cache_path() -> Path:
     """
     package = Path(__file__).parent.parent
     digest = hashlib.sha256()
-    for folder in ("dynamics", "optimizers"):
+    for folder in ("dynamics", "nets", "optimizers"):
         for source in sorted((package / folder).glob("*.py")):
             digest.update(source.read_bytes())
     leaf = f"kernels-{digest.hexdigest()[:16]}"
@@ -135,7 +135,7 @@ def use_wide_vectors(typing_context: Any) -> Any:
 
 @intrinsic
 def round_denormals_to_zero(typing_context: Any) -> Any:
-    """Let the calling thread compute with 0 in place of denormal numbers, which can be 100 times slower.
+    """Let the calling thread compute with 0 in place of denormal numbers, which are far slower.
 
     The bits are a thread's own: FTZ and DAZ of MXCSR on x86, FZ of FPCR on ARM. Elsewhere nothing.
     """

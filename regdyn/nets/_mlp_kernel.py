@@ -1,23 +1,32 @@
-"""The compiled elementwise parts of a training step: everything between two matrix products.
+"""The compiled training step: matrix products, and what stands between them in one pass each.
 
-Arrays are unit-major, (units, samples): a unit is a row, and its statistics are sums along it. `size`
-is the number of samples in the type of the arrays; literal numbers would promote float32 to float64.
+Arrays are unit-major, (units, samples): a unit is a row, and its statistics are sums along it. Rows
+are padded with zeros to whole cache lines, `samples` of each are meant. `size` is that number in the
+type of the arrays; literal numbers would promote float32 to float64.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from regdyn.dynamics._jit import (
-    inlined,
-    kernel,
-    round_denormals_to_zero,
-    summing_kernel,
-    use_wide_vectors,
-)
+from regdyn.dynamics._jit import inlined, kernel, summing_kernel, use_wide_vectors
 from regdyn.dynamics.random import LANES
+from regdyn.nets._product import product
+from regdyn.nets._team import meet
+
+ROW = 16
+"""Rows of weights are padded to a multiple of so many numbers, whole cache lines.
+
+The weights of as many units are then whole blocks of LANES.
+"""
+
+TOGETHER = 64
+"""Units whose products are computed at once: what follows finds them in the cache."""
+
+DIVERGED, STOPPED = 1, 2
+"""Why a run ended early."""
 
 RELU, LEAKY_RELU, ELU, TANH, LINEAR = range(5)
 
@@ -56,12 +65,12 @@ def _derivative(kind: Any, slope: Any, y: Any, zero: Any, one: Any) -> Any:
 
 @summing_kernel
 def forward_normalized(
-    z: Any, gamma: Any, beta: Any, alpha: Any, eps: Any, kind: Any, slope: Any, size: Any,
+    z: Any, samples: Any, gamma: Any, beta: Any, alpha: Any, eps: Any, kind: Any, slope: Any, size: Any,
     running_mean: Any, running_var: Any, momentum: Any, inverse_std: Any, y: Any,
 ) -> None:  # fmt: skip
     """Replace z by xhat, fill y = activation(gamma xhat + beta + alpha), move the averages."""
     use_wide_vectors()
-    units, samples = z.shape
+    units = len(z)
     zero, one = size - size, size / size
     share, unbiased = one / size, size / (size - one)
     for i in range(units):
@@ -86,10 +95,10 @@ def forward_normalized(
 
 
 @kernel
-def forward_plain(z: Any, beta: Any, alpha: Any, kind: Any, slope: Any, y: Any) -> None:
+def forward_plain(z: Any, samples: Any, beta: Any, alpha: Any, kind: Any, slope: Any, y: Any) -> None:
     """Fill y = activation(z + beta + alpha)."""
     use_wide_vectors()
-    units, samples = z.shape
+    units = len(z)
     zero = alpha - alpha
     for i in range(units):
         row, out, shift = z[i], y[i], beta[i] + alpha
@@ -99,15 +108,15 @@ def forward_plain(z: Any, beta: Any, alpha: Any, kind: Any, slope: Any, y: Any) 
 
 @summing_kernel
 def backward(
-    dy: Any, xhat: Any, y: Any, gamma: Any, inverse_std: Any, normalized: Any, kind: Any, slope: Any,
-    size: Any, d_gamma: Any, d_beta: Any, sums: Any,
+    dy: Any, xhat: Any, y: Any, samples: Any, gamma: Any, inverse_std: Any, normalized: Any, kind: Any,
+    slope: Any, size: Any, d_gamma: Any, d_beta: Any, sums: Any,
 ) -> None:  # fmt: skip
     """Replace dL/dy by dL/dz, fill the gradients of gamma and beta and add to the window's sums.
 
     Without normalisation `xhat` is z, and dL/dgamma, which nobody uses, that of a scale on it.
     """
     use_wide_vectors()
-    units, samples = dy.shape
+    units = len(dy)
     zero, one = size - size, size / size
     share = one / size
     for i in range(units):
@@ -138,10 +147,10 @@ def backward(
 
 @kernel
 def softmax_cross_entropy(
-    logits: Any, bias: Any, labels: Any, size: Any, delta: Any, d_bias: Any
+    logits: Any, samples: Any, bias: Any, labels: Any, size: Any, delta: Any, d_bias: Any
 ) -> Any:
     """Mean loss of a batch; delta = dL/dlogits, of shape (classes, samples), and its sums d_bias."""
-    classes, samples = logits.shape
+    classes = len(logits)
     zero, share = size - size, size / (size * size)
     loss = 0.0
     d_bias[:] = zero
@@ -165,6 +174,16 @@ def softmax_cross_entropy(
     return loss / samples
 
 
+@kernel
+def watch(gamma: Any, threshold: Any, t: Any, first: Any, below: Any) -> None:
+    """Note the first step at which |gamma| is below the threshold, and count the steps."""
+    for i in range(len(gamma)):
+        if abs(gamma[i]) < threshold:
+            below[i] += 1
+            if first[i] < 0:
+                first[i] = t
+
+
 @inlined
 def _update_lanes(
     rule: Any, theta: Any, g: Any, rows: Any, c: Any, l2: Any, before: Any, after: Any
@@ -178,38 +197,264 @@ def _update_lanes(
 
 @kernel
 def update(
-    rule: Any, theta: Any, g: Any, state: Any, first_block: Any, last_block: Any,
-    constants: Any, decay: Any,
-) -> None:  # fmt: skip
+    rule: Any, theta: Any, g: Any, state: Any, first_block: Any, last_block: Any, c: Any, decay: Any
+) -> None:
     """One step of the rule on blocks of LANES parameters.
 
     Parameters
     ----------
-    theta, g
-        (blocks * LANES,), parameters and gradients.
+    theta
+        (parameters,), all of them.
+    g
+        Gradients of these blocks alone.
     state
         (blocks, (1 + states) * LANES): a row of lanes for each number of the state, after one unused.
-    constants, decay
-        (1, constants) and (3,), of this step: the rule's, and l2, before and after.
+    c, decay
+        Constants of this step: the rule's, and l2, before and after, of shape (3,).
     """
     use_wide_vectors()
-    c = rule.constants_at(constants, 0)
     for block in range(first_block, last_block):
-        lanes = slice(block * LANES, (block + 1) * LANES)
-        _update_lanes(rule, theta[lanes], g[lanes], state[block], c, decay[0], decay[1], decay[2])
+        ours = theta[block * LANES : (block + 1) * LANES]
+        place = (block - first_block) * LANES
+        _update_lanes(
+            rule, ours, g[place : place + LANES], state[block], c, decay[0], decay[1], decay[2]
+        )
+
+
+class Plan(NamedTuple):
+    """Where everything is. Entries are those of the layers, the output layer last."""
+
+    units: Any
+    inputs: Any
+    row: Any
+    """Numbers from one row of the weights to the next, a multiple of ROW."""
+    height: Any
+    """Units, a multiple of ROW, whose gradients are computed before the step of their weights."""
+    first_unit: Any
+    """Hidden units of all layers are numbered through."""
+    first_column: Any
+    """Of the outputs of each hidden layer, where samples are rows."""
+    first_block: Any
+    """Blocks of LANES parameters: weights of each layer, the output's with its bias; the scales; the
+    shifts; the end."""
+
+
+class Arrays(NamedTuple):
+    """What a step reads and writes; all hidden units in a row."""
+
+    theta: Any
+    state: Any
+    gradient: Any
+    """Of the output layer, the scales and the shifts."""
+    scratch: Any
+    """(members, parameters of a group of units): gradients of weights, used as soon as known."""
+    z: Any
+    y: Any
+    delta: Any
+    x_by_feature: Any
+    y_by_sample: Any
+    logits: Any
+    d_logits: Any
+    inverse_std: Any
+    mean: Any
+    var: Any
+    sums: Any
+    first_below: Any
+    steps_below: Any
+
+
+class Numbers(NamedTuple):
+    """In the type of the arrays, but for the code of the activation."""
+
+    activation: Any
+    slope: Any
+    alpha: Any
+    eps: Any
+    momentum: Any
+    size: Any
+    threshold: Any
+
+
+@inlined
+def _lanes(theta: Any, plan: Any, entry: Any) -> Any:
+    return theta[plan.first_block[entry] * LANES : plan.first_block[entry + 1] * LANES]
+
+
+@inlined
+def _weights(theta: Any, plan: Any, layer: Any) -> Any:
+    """(units, inputs) of a layer."""
+    units, row = plan.units[layer], plan.row[layer]
+    begin = plan.first_block[layer] * LANES
+    return theta[begin : begin + units * row].reshape(units, row)[:, : plan.inputs[layer]]
+
+
+@inlined
+def _share(plan: Any, layer: Any, rank: Any, members: Any) -> Any:
+    """The units of a layer that a member of the team computes; their weights are whole lanes."""
+    blocks = -(-plan.units[layer] // ROW)
+    first, last = blocks * rank // members, blocks * (rank + 1) // members
+    return first * ROW, min(last * ROW, plan.units[layer])
+
+
+@inlined
+def _transpose(source: Any, target: Any, rows: Any, columns: Any) -> None:
+    for j in range(columns):
+        for i in range(rows):
+            target[j, i] = source[i, j]
 
 
 @kernel
-def watch(gamma: Any, threshold: Any, t: Any, first: Any, below: Any) -> None:
-    """Note the first step at which |gamma| is below the threshold, and count the steps."""
-    for i in range(len(gamma)):
-        if abs(gamma[i]) < threshold:
-            below[i] += 1
-            if first[i] < 0:
-                first[i] = t
+def _forward(
+    plan: Any, arrays: Any, numbers: Any, batch: Any, normalized: Any, layer: Any, below: Any,
+    rank: Any, members: Any,
+) -> None:  # fmt: skip
+    weights = _weights(arrays.theta, plan, layer)
+    scales = _lanes(arrays.theta, plan, len(plan.units))
+    shifts = _lanes(arrays.theta, plan, len(plan.units) + 1)
+    first, last = _share(plan, layer, rank, members)
+    for begin in range(first, last, TOGETHER):
+        end = min(begin + TOGETHER, last)
+        here = slice(plan.first_unit[layer] + begin, plan.first_unit[layer] + end)
+        z, y = arrays.z[here], arrays.y[here]
+        product(weights[begin:end], below, z)
+        if normalized:
+            forward_normalized(
+                z, batch, scales[here], shifts[here], numbers.alpha, numbers.eps, numbers.activation,
+                numbers.slope, numbers.size, arrays.mean[here], arrays.var[here], numbers.momentum,
+                arrays.inverse_std[here], y,
+            )  # fmt: skip
+        else:
+            forward_plain(z, batch, shifts[here], numbers.alpha, numbers.activation, numbers.slope, y)
+        column = plan.first_column[layer] + begin
+        _transpose(y, arrays.y_by_sample[:, column : column + end - begin], end - begin, batch)
 
 
 @kernel
-def prepare_thread() -> None:
-    """Spare the calling thread denormal numbers, of which dying units and idle states are full."""
-    round_denormals_to_zero()
+def _backward(
+    plan: Any, arrays: Any, numbers: Any, batch: Any, normalized: Any, layer: Any, delta_above: Any,
+    rank: Any, members: Any,
+) -> None:  # fmt: skip
+    above = _weights(arrays.theta, plan, layer + 1)
+    scales = _lanes(arrays.theta, plan, len(plan.units))
+    first_tail = plan.first_block[len(plan.units) - 1] * LANES
+    d_scales = arrays.gradient[plan.first_block[len(plan.units)] * LANES - first_tail :]
+    d_shifts = arrays.gradient[plan.first_block[len(plan.units) + 1] * LANES - first_tail :]
+    first, last = _share(plan, layer, rank, members)
+    for begin in range(first, last, TOGETHER):
+        end = min(begin + TOGETHER, last)
+        here = slice(plan.first_unit[layer] + begin, plan.first_unit[layer] + end)
+        delta = arrays.delta[here]
+        product(above[:, begin:end].T, delta_above, delta)
+        backward(
+            delta, arrays.z[here], arrays.y[here], batch, scales[here], arrays.inverse_std[here],
+            normalized, numbers.activation, numbers.slope, numbers.size,
+            d_scales[here], d_shifts[here], arrays.sums[here],
+        )  # fmt: skip
+
+
+@kernel
+def _learn(
+    rule: Any, plan: Any, arrays: Any, batch: Any, layer: Any, below: Any, c: Any, decay: Any,
+    rank: Any, members: Any,
+) -> None:  # fmt: skip
+    """Gradients of the weights of a hidden layer, and their step while they are in the cache.
+
+    `below` has a row for each sample.
+    """
+    row = plan.row[layer]
+    unit = plan.first_unit[layer]
+    first, last = _share(plan, layer, rank, members)
+    for begin in range(first, last, plan.height[layer]):
+        end = min(begin + plan.height[layer], last)
+        d_weights = arrays.scratch[rank, : (end - begin) * row].reshape(end - begin, row)
+        product(arrays.delta[unit + begin : unit + end, :batch], below, d_weights)
+        first_block = plan.first_block[layer] + begin * row // LANES
+        last_block = first_block + -(-(end - begin) * row // LANES)
+        update(
+            rule, arrays.theta, arrays.scratch[rank], arrays.state, first_block, last_block, c, decay
+        )
+
+
+@kernel
+def advance(
+    rule: Any, plan: Any, arrays: Any, numbers: Any, normalized: Any, x: Any, labels: Any,
+    constants: Any, decay: Any, t: Any, steps: Any, gate: Any, members: Any, rank: Any, stop: Any,
+    status: Any, losses: Any,
+) -> None:  # fmt: skip
+    """Steps t + 1 … t + `steps` of one run, by one member of its team.
+
+    Parameters
+    ----------
+    x, labels
+        (steps * batch, row of the first layer) and (steps * batch,), one batch after the other.
+    constants, decay
+        (3, steps, constants) and (3, steps, 3), for the weights, the scales and the shifts.
+    stop
+        (1,): another thread writes a number other than 0 to end all runs.
+    status
+        (1,): 0 at first; DIVERGED after a loss that is not finite, STOPPED after `stop`.
+    losses
+        (steps,): mean loss of each batch; NaN where no step was taken.
+    """
+    depth = len(plan.units) - 1
+    batch = len(labels) // steps
+    first_tail = plan.first_block[depth] * LANES
+    classes, row = plan.units[depth], plan.row[depth]
+    bias_at = classes * row
+    features = plan.inputs[0]
+    feature, last_feature = features * rank // members, features * (rank + 1) // members
+    top = arrays.y[plan.first_unit[depth - 1] :]
+    top_by_sample = arrays.y_by_sample[:, plan.first_column[depth - 1] :]
+    for s in range(steps):
+        samples = x[s * batch : (s + 1) * batch]
+        _transpose(
+            samples[:, feature:last_feature], arrays.x_by_feature[feature:last_feature], batch,
+            last_feature - feature,
+        )  # fmt: skip
+        meet(gate, members)
+        below = arrays.x_by_feature
+        for layer in range(depth):
+            _forward(plan, arrays, numbers, batch, normalized, layer, below, rank, members)
+            below = arrays.y[plan.first_unit[layer] : plan.first_unit[layer + 1]]
+            meet(gate, members)
+        if rank == 0:
+            product(_weights(arrays.theta, plan, depth), top, arrays.logits)
+            bias = _lanes(arrays.theta, plan, depth)[bias_at : bias_at + classes]
+            losses[s] = softmax_cross_entropy(
+                arrays.logits, batch, bias, labels[s * batch : (s + 1) * batch], numbers.size,
+                arrays.d_logits, arrays.gradient[bias_at : bias_at + classes],
+            )  # fmt: skip
+            if not np.isfinite(losses[s]):
+                status[0] = DIVERGED
+            elif stop[0] != 0:
+                status[0] = STOPPED
+        meet(gate, members)
+        if status[0] != 0:
+            return
+        c = rule.constants_at(constants[0], s)
+        delta = arrays.d_logits
+        for layer in range(depth - 1, -1, -1):
+            _backward(plan, arrays, numbers, batch, normalized, layer, delta, rank, members)
+            delta = arrays.delta[plan.first_unit[layer] : plan.first_unit[layer + 1]]
+            meet(gate, members)
+            # Nobody reads the weights above any more.
+            if layer < depth - 1:
+                first = plan.first_column[layer]
+                outputs = arrays.y_by_sample[:, first : first + plan.row[layer + 1]]
+                _learn(rule, plan, arrays, batch, layer + 1, outputs, c, decay[0, s], rank, members)
+        _learn(rule, plan, arrays, batch, 0, samples, c, decay[0, s], rank, members)
+        if rank == members - 1:
+            d_weights = arrays.gradient[:bias_at].reshape(classes, row)
+            product(arrays.d_logits[:, :batch], top_by_sample, d_weights)
+            for k in range(3):
+                if k == 1 and not normalized:
+                    continue
+                first, last = plan.first_block[depth + k], plan.first_block[depth + k + 1]
+                update(
+                    rule, arrays.theta, arrays.gradient[first * LANES - first_tail :], arrays.state,
+                    first, last, rule.constants_at(constants[k], s), decay[k, s],
+                )  # fmt: skip
+            if normalized:
+                scales = _lanes(arrays.theta, plan, depth + 1)[: plan.first_unit[depth]]
+                watch(scales, numbers.threshold, t + s + 1, arrays.first_below, arrays.steps_below)
+        meet(gate, members)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from threading import Event, Lock
+from threading import Lock
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,8 +16,8 @@ from regdyn.dynamics.engine import check_memory, thread_count
 from regdyn.dynamics.optimization import DTYPES, OptimizationConfig
 from regdyn.errors import InvalidParameter
 from regdyn.nets._mlp_kernel import N_SUMS
-from regdyn.nets._pool import Pool, thread_arithmetic
-from regdyn.nets._run import Progress, Run, Snapshot
+from regdyn.nets._run import Progress, Run, Snapshot, team_size
+from regdyn.nets._team import Team, thread_arithmetic
 from regdyn.nets.data import Dataset, make_dataset
 from regdyn.nets.mlp import INITS, Architecture
 from regdyn.nets.result import TrainResult
@@ -169,7 +169,7 @@ def train(
     outer = max(1, min(count, len(configs)))
     inner = count // outer
     _check_memory(configs, outer)
-    lock, stopped = Lock(), Event()
+    lock, stop = Lock(), np.zeros(1, np.int64)
     cast = _Casts()
 
     def report(snapshot: Snapshot) -> None:
@@ -178,12 +178,12 @@ def train(
 
     def run(index: int) -> TrainResult:
         config = configs[index]
-        pool = Pool(inner)
+        team = Team(team_size(config, inner))
         try:
             with thread_arithmetic():
-                return Run(config, cast(config), pool).train(index, report, stopped.is_set)
+                return Run(config, cast(config), team).train(index, report, stop)
         finally:
-            pool.close()
+            team.close()
 
     # One thread each for the matrix products: small ones gain nothing from more, runs side by side
     # would fight for them, and the order of their sums would depend on the number of threads.
@@ -196,7 +196,7 @@ def train(
                     future.result()
                 return [future.result() for future in futures]
             except BaseException:
-                stopped.set()
+                stop[0] = 1
                 for future in futures:
                     future.cancel()
                 raise

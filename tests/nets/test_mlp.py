@@ -11,10 +11,11 @@ from networks import SAMPLES, TorchNetwork, make_architecture, random_data, rand
 from numpy.typing import NDArray
 
 from regdyn.errors import InvalidParameter
-from regdyn.nets._pool import Pool
 from regdyn.nets._run import Run
-from regdyn.nets.mlp import ACTIVATIONS, INITS, NORMS, Architecture, Gradients
+from regdyn.nets._team import Team
+from regdyn.nets.mlp import ACTIVATIONS, INITS, NORMS, Architecture, Gradients, Network
 from regdyn.nets.training import TrainConfig, _Casts
+from regdyn.optimizers import SGD
 
 
 def flat(gradients: Gradients, normalized: bool) -> NDArray:
@@ -77,52 +78,71 @@ def test_evaluation_equals_torch(variant: dict) -> None:
 
 
 def make_run(threads: int = 1, **settings: object) -> Run:
-    config = TrainConfig(
-        **dict(data=random_data(), hidden=(9, 6, 5), batch=SAMPLES, steps=1, dtype="float64") | settings
-    )
-    run = Run(config, _Casts()(config), Pool(threads))
+    """A run with gammas and betas at random, whose step subtracts the gradient from the parameters."""
+    defaults: dict = dict(
+        data=random_data(), hidden=(9, 6, 5), batch=SAMPLES, steps=1, dtype="float64",
+        optimizer=SGD(lr=1), regularization="none",
+    )  # fmt: skip
+    config = TrainConfig(**defaults | settings)
+    run = Run(config, _Casts()(config), Team(threads))
     generator = np.random.default_rng(5)
-    for gamma, beta in zip(run._theta.gamma, run._theta.beta):
-        if config.architecture.normalized:
-            gamma[:] = generator.normal(size=len(gamma))
-        beta[:] = generator.normal(size=len(beta))
+    if config.architecture.normalized:
+        gammas = run._parameters.gammas
+        gammas[:] = generator.normal(size=len(gammas))
+    run._parameters.betas[:] = generator.normal(size=len(run._parameters.betas))
     return run
+
+
+def take_step(run: Run) -> tuple[float, NDArray, NDArray]:
+    """Its loss, inputs (batch, features) and labels."""
+    x, y = run._next_batches(1)
+    now, config = np.array([1]), run.config
+    constants = np.stack([config.constants(now, 1.0)] * 3)
+    decay = np.stack([config.table(config.decay(now, 1.0), 1)] * 3)
+    nothing = np.zeros(1, np.int64)
+    (loss,) = run._advance(0, x, y, constants, decay, nothing, nothing)
+    return loss, x[:, : config.dataset.x_train.shape[1]], y
+
+
+def parameters(network: Network) -> Gradients:
+    return Gradients(network.weights, network.gamma, network.beta, network.bias)
 
 
 @pytest.mark.parametrize("dtype, atol", [("float64", 1e-12), ("float32", 2e-6)])
 @pytest.mark.parametrize("variant", VARIANTS, ids=str)
-def test_the_fused_step_equals_numpy(variant: dict, dtype: str, atol: float) -> None:
+def test_the_compiled_step_equals_numpy(variant: dict, dtype: str, atol: float) -> None:
     run = make_run(slope=0.2, dtype=dtype, **variant)
     before = run.network
-    x, y = run._next_batch()
-    loss = run.compute_gradients(x, y)
-    expected_loss, expected = before.gradients(x.T, y)
+    loss, x, y = take_step(run)
+    expected_loss, expected = before.gradients(x, y)
     normalized = before.architecture.normalized
     np.testing.assert_allclose(loss, expected_loss, rtol=0, atol=atol)
-    np.testing.assert_allclose(
-        flat(run.gradients, normalized), flat(expected, normalized), rtol=0, atol=atol
-    )
+    moved = flat(parameters(before), normalized) - flat(parameters(run.network), normalized)
+    np.testing.assert_allclose(moved, flat(expected, normalized), rtol=0, atol=atol)
 
 
 def test_running_statistics_equal_torch() -> None:
-    run = make_run()
+    run = make_run(optimizer=SGD(lr=1e-300))
     other = TorchNetwork(run.network)
     for _ in range(5):
-        x, y = run._next_batch()
-        run.compute_gradients(x, y)
-        other(torch.tensor(x.T), True)
-    for ours, theirs in zip((*run._mean, *run._var), (*other.mean, *other.var)):
-        np.testing.assert_allclose(ours, theirs.numpy(), rtol=0, atol=1e-12)
+        _, x, _ = take_step(run)
+        other(torch.tensor(x), True)
+    ours = (*run.network.running_mean, *run.network.running_var)
+    for mine, theirs in zip(ours, (*other.mean, *other.var)):
+        np.testing.assert_allclose(mine, theirs.numpy(), rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("threads", [1, 3])
-def test_wide_layers_in_blocks(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = make_run()
-    monkeypatch.setattr("regdyn.nets._run.BLOCK_BYTES", 100)
-    blocks = make_run(threads)
-    for run in (whole, blocks):
-        run.compute_gradients(*run._next_batch())
-    np.testing.assert_allclose(flat(blocks.gradients, True), flat(whole.gradients, True), atol=1e-13)
+@pytest.mark.parametrize("batch", [2, 16, 45])
+@pytest.mark.parametrize("threads", [2, 5])
+def test_teams_compute_the_same_bits(threads: int, batch: int) -> None:
+    """More members than some layers have rows of weights to share."""
+    settings = dict(hidden=(90, 35, 5), batch=batch)
+    runs = [make_run(members, **settings) for members in (1, threads)]
+    for _ in range(3):
+        for run in runs:
+            take_step(run)
+        alone, together = (flat(parameters(run.network), True) for run in runs)
+        assert np.array_equal(alone, together)
 
 
 @pytest.mark.parametrize("norm", NORMS)

@@ -14,8 +14,8 @@ from reference import PLACEMENTS, RULES, TORCH, advance_torch_scheduler, torch_s
 
 import regdyn
 from regdyn.errors import InvalidParameter
-from regdyn.nets._pool import Pool
 from regdyn.nets._run import Run, Snapshot
+from regdyn.nets._team import Team
 from regdyn.nets.mlp import Network
 from regdyn.nets.result import TrainResult, save_runs
 from regdyn.nets.training import TrainConfig, _Casts, train
@@ -30,9 +30,20 @@ def parameters(network: Network) -> dict[str, list[NDArray]]:
     return {"": [*network.weights, network.bias], "gamma": scales, "beta": list(network.beta)}
 
 
+def start(config: TrainConfig) -> Run:
+    """A run before its first step."""
+    return Run(config, _Casts()(config), Team(1))
+
+
+def next_batch(run: Run) -> tuple[NDArray, NDArray]:
+    """What the next step is made with: (batch, features) and labels."""
+    x, y = run._next_batches(1)
+    return x[:, : run.config.dataset.x_train.shape[1]], y
+
+
 def plain_run(config: TrainConfig) -> Network:
     """The same training, a number at a time: gradients in NumPy, steps by the undecorated rule."""
-    run = Run(config, _Casts()(config), Pool(1))
+    run = start(config)
     network, rule = run.network, config.rule
     factors = {"": 1.0, "gamma": config.gamma_lr, "beta": config.beta_lr}
     states = {
@@ -41,8 +52,8 @@ def plain_run(config: TrainConfig) -> Network:
         for k, array in enumerate(arrays)
     }
     for t in range(1, config.steps + 1):
-        x, y = run._next_batch()
-        _, g = network.gradients(x.T, y)
+        x, y = next_batch(run)
+        _, g = network.gradients(x, y)
         by_group = {"": [*g.weights, g.bias], "gamma": list(g.gamma), "beta": list(g.beta)}
         scale = float(config.schedule(np.array([t]))[0])
         for group, arrays in parameters(network).items():
@@ -82,7 +93,7 @@ def test_training_equals_torch(name: str) -> None:
     config = TrainConfig(
         optimizer=name, lam=0.01, schedule=regdyn.Cosine(12), **SMALL | dict(norm="batch")
     )
-    run = Run(config, _Casts()(config), Pool(1))
+    run = start(config)
     module = TorchNetwork(run.network)
     rule = config.rule
     optimizers = [TORCH[name].make(rule, p, config.lam) for p in module.parameters()]
@@ -90,8 +101,8 @@ def test_training_equals_torch(name: str) -> None:
         warnings.simplefilter("ignore")
         schedulers = [torch_scheduler(config.schedule, o) for o in optimizers]
         for _ in range(config.steps):
-            x, y = run._next_batch()
-            module.gradients(x.T, y)
+            x, y = next_batch(run)
+            module.gradients(x, y)
             for optimizer, scheduler in zip(optimizers, schedulers):
                 optimizer.step()
                 advance_torch_scheduler(config.schedule, scheduler)
@@ -111,12 +122,12 @@ def bits(result: TrainResult) -> bytes:
     return b"".join(a.tobytes() for a in (*arrays, result.loss, *result.gamma, *result.first_below))
 
 
-@pytest.mark.parametrize("block_bytes", [2**18, 300])
+@pytest.mark.parametrize("share", [2**15, 100])
 def test_same_bits_on_any_number_of_threads_and_in_any_batch(
-    block_bytes: int, monkeypatch: pytest.MonkeyPatch
+    share: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("regdyn.nets._run.BLOCK_BYTES", block_bytes)
-    settings = SMALL | dict(dtype="float32", hidden=(30, 20), steps=40)
+    monkeypatch.setattr("regdyn.nets._run.SHARE", share)
+    settings = SMALL | dict(dtype="float32", hidden=(90, 61), steps=40)
     configs = [TrainConfig(optimizer=o, **settings) for o in ("adam", "sgd", "adam")]
     configs[2] = TrainConfig(optimizer="adam", lam=0.1, **settings)
     alone = [train([config], threads=1)[0] for config in configs]
@@ -128,8 +139,8 @@ def test_same_bits_on_any_number_of_threads_and_in_any_batch(
 
 def test_every_epoch_is_a_permutation() -> None:
     config = TrainConfig(**SMALL | dict(batch=20))
-    run = Run(config, _Casts()(config), Pool(1))
-    epochs = [np.concatenate([run._next_batch()[0].T for _ in range(3)]) for _ in range(2)]
+    run = start(config)
+    epochs = [np.concatenate([next_batch(run)[0] for _ in range(3)]) for _ in range(2)]
     x = config.dataset.x_train
     for epoch in epochs:
         assert np.array_equal(np.unique(epoch, axis=0), np.unique(x, axis=0))
@@ -138,8 +149,8 @@ def test_every_epoch_is_a_permutation() -> None:
 
 def test_what_does_not_fill_a_batch_is_left_out() -> None:
     config = TrainConfig(**SMALL | dict(batch=25))
-    run = Run(config, _Casts()(config), Pool(1))
-    first = [run._next_batch()[0].T for _ in range(2)]
+    run = start(config)
+    first = [next_batch(run)[0] for _ in range(2)]
     assert np.unique(np.concatenate(first), axis=0).shape == (50, 7)
 
 
@@ -168,10 +179,10 @@ def test_first_passages_and_windows() -> None:
 
 def test_window_of_one_step_is_that_gradient() -> None:
     config = TrainConfig(times=[1], **SMALL)
-    run = Run(config, _Casts()(config), Pool(1))
+    run = start(config)
     network = run.network
-    x, y = run._next_batch()
-    _, gradients = network.gradients(x.T, y)
+    x, y = next_batch(run)
+    _, gradients = network.gradients(x, y)
     (result,) = train([config])
     statistics = result.gradients[1]
     np.testing.assert_allclose(statistics.gamma_mean[0], gradients.gamma[1], atol=1e-12)
@@ -185,11 +196,11 @@ def test_window_of_one_step_is_that_gradient() -> None:
 def test_output_rms_is_that_of_single_samples() -> None:
     settings = SMALL | dict(hidden=(6,))
     config = TrainConfig(times=[1], **settings)
-    run = Run(config, _Casts()(config), Pool(1))
+    run = start(config)
     module = TorchNetwork(run.network)
-    x, y = run._next_batch()
+    x, y = next_batch(run)
     a = config.architecture
-    z = torch.tensor(x.T) @ module.weights[0].T
+    z = torch.tensor(x) @ module.weights[0].T
     xhat = (z - z.mean(0)) / torch.sqrt(z.var(0, unbiased=False) + 1e-5)
     out = torch.relu(module.gamma[0] * xhat + module.beta[0]).detach().requires_grad_()
     logits = out @ module.weights[1].T + module.bias
