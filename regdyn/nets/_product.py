@@ -7,7 +7,6 @@ are read where they are. `python benchmarks/training.py` measures both.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from llvmlite import binding, ir
@@ -99,7 +98,7 @@ def _make_tile(width: int, rows: int, vectors: int) -> Any:
     return tile
 
 
-def make_product(width: int, rows: int) -> Callable[[Any, Any, Any], None]:
+def make_product(width: int, rows: int) -> Any:
     """The function `product` for vectors of `width` bytes and tiles of `rows` rows."""
     tile_1, tile_2, tile_3 = (_make_tile(width, rows, n) for n in range(1, VECTORS + 1))
     row_1, row_2, row_3 = (_make_tile(width, 1, n) for n in range(1, VECTORS + 1))
