@@ -18,7 +18,7 @@ from regdyn.theorems.estimates import Estimate
 
 Array = NDArray[np.float64]
 
-SEEDS = 6
+SEEDS = 8
 """Runs of each setting in the quick budget."""
 
 DOMAIN: dict[str, Range | tuple[Any, ...]] = {
