@@ -28,6 +28,9 @@ class Schedule(Protocol):
 class Constant:
     """Factor 1 throughout."""
 
+    def __str__(self) -> str:
+        return "constant learning rate"
+
     def __call__(self, t: NDArray[np.int64]) -> NDArray[np.float64]:
         return np.ones(len(t))
 

@@ -225,7 +225,7 @@ class Claim:
             return f"± {self.tolerance:g}"
         if self.relation is Relation.AT_MOST:
             return f"<= {self.tolerance:g}"
-        return f">= {-self.tolerance:g}"
+        return f">= {0 - self.tolerance:g}"
 
 
 class WeightEnsemble(Protocol):
