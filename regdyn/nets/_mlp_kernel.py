@@ -240,27 +240,42 @@ class Plan(NamedTuple):
 
 
 class Arrays(NamedTuple):
-    """What a step reads and writes; all hidden units in a row."""
+    """What a step reads and writes; units are the hidden ones of all layers in a row."""
 
     theta: Any
+    """(blocks * LANES,), all parameters as the plan has them."""
     state: Any
+    """Of the rule; see `update`."""
     gradient: Any
-    """Of the output layer, the scales and the shifts."""
+    """Of the output layer, the scales and the shifts, as in theta."""
     scratch: Any
-    """(members, parameters of a group of units): gradients of weights, used as soon as known."""
+    """(members, …): gradients of the weights of some units."""
     z: Any
+    """(units, padded batch): inputs of the units, normalised in place."""
     y: Any
+    """(units, padded batch): their outputs."""
     delta: Any
+    """(units, padded batch): dL/dy, replaced by dL/dz."""
     x_by_feature: Any
+    """(features, padded batch), the inputs."""
     y_by_sample: Any
+    """(batch, columns): y once more, as products by rows of samples need it."""
     logits: Any
+    """(classes, padded batch)."""
     d_logits: Any
+    """(classes, padded batch)."""
     inverse_std: Any
+    """(units,), of the batch."""
     mean: Any
+    """(units,), running average."""
     var: Any
+    """(units,), running average."""
     sums: Any
+    """(units, N_SUMS), over a window of steps."""
     first_below: Any
+    """(units,); see `watch`."""
     steps_below: Any
+    """(units,)."""
 
 
 class Numbers(NamedTuple):

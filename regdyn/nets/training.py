@@ -208,10 +208,12 @@ def _check_memory(configs: Sequence[TrainConfig], side_by_side: int) -> None:
     for config in configs:
         a, size = config.architecture, DTYPES[config.dtype].itemsize
         parameters = sum(units * inputs for units, inputs in a.shapes)
-        # The network, its gradient, the optimizer's state and a copy; initial weights in float64.
-        copies = 4 + len(config.rule.initial_state())
-        # Activations of every layer over the training set at the end, and temporary ones.
-        activations = len(config.dataset.y_train) * (sum(a.hidden) + 3 * max(a.hidden))
+        # The network and a copy, the optimizer's state with a row to spare; initial weights in float64.
+        copies = 3 + len(config.rule.initial_state())
+        # The training set once more and in the order of an epoch, activations of every layer over it at
+        # the end, and temporary ones.
+        numbers = 2 * a.n_inputs + sum(a.hidden) + 3 * max(a.hidden)
+        activations = len(config.dataset.y_train) * numbers
         working.append(parameters * max(copies * size, 3 * size + 8) + activations * size)
         records = len(np.asarray(config.times)) * sum(a.hidden) * (3 * size + 8 * N_SUMS)
         kept += parameters * size + records
