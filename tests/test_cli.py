@@ -185,13 +185,14 @@ def test_bad_input(capsys: pytest.CaptureFixture[str], tmp_path: Path, arguments
     assert sorted(tmp_path.iterdir()) == before
 
 
-def test_a_missing_library_is_exit_code_3(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
-    monkeypatch.delitem(sys.modules, "regdyn.plots", raising=False)
-    code, _, err = run(capsys, "--plot", str(tmp_path / "x.png"), *SMALL)
-    assert code == 3 and "pip install" in err and err.count("\n") == 1
+def test_a_missing_library_is_exit_code_3(tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.modules['matplotlib'] = None; "
+        "from regdyn.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
+    arguments = ["simulate", "--plot", str(tmp_path / "x.png"), *SMALL]
+    shown = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
+    assert shown.returncode == 3 and "pip install" in shown.stderr and shown.stderr.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
 
 
