@@ -41,9 +41,16 @@ _OPTIONS: dict[str, Any] = {
     "nogil": True,
 }
 
+_SUMMING: dict[str, Any] = _OPTIONS | {"fastmath": {"contract", "nsz", "reassoc"}}
+
 
 def inlined(function: Callable[..., Any]) -> Any:
-    """Compile a scalar function so that LLVM always inlines it and can vectorise the caller's loop."""
+    """Compile a function as a part of each caller, whose loop LLVM can then vectorise.
+
+    Compiled code is a kernel with all that it calls inlined, or calls only what rounds in one way. For
+    LLVM optimises a called function once more within its caller, and which of the two copies runs
+    depends on whether the caller came from the cache: results would be others in the first process.
+    """
     return numba.njit(forceinline=True, **_OPTIONS)(function)
 
 
@@ -53,11 +60,16 @@ def kernel(function: Callable[..., Any]) -> Any:
         return numba.njit(cache=True, **_OPTIONS)(function)
 
 
+def inlined_sum(function: Callable[..., Any]) -> Any:
+    """As `inlined`, but the sums of loops may be reordered to vectorise: the order is that of the caller's
+    code, where a function compiled by itself has one order when fresh and another from the cache."""
+    return numba.njit(forceinline=True, **_SUMMING)(function)
+
+
 def summing_kernel(function: Callable[..., Any]) -> Any:
     """As `kernel`, but the sums of loops may be reordered (always in the same way) to vectorise."""
-    options = _OPTIONS | {"fastmath": {"contract", "nsz", "reassoc"}}
     with _cache_directory():
-        return numba.njit(cache=True, **options)(function)
+        return numba.njit(cache=True, **_SUMMING)(function)
 
 
 def cache_path() -> Path:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from regdyn.dynamics._jit import inlined, kernel, summing_kernel, use_wide_vectors
+from regdyn.dynamics._jit import inlined, inlined_sum, kernel, use_wide_vectors
 from regdyn.dynamics.random import LANES
 from regdyn.nets._product import product
 from regdyn.nets._team import meet
@@ -63,7 +63,7 @@ def _derivative(kind: Any, slope: Any, y: Any, zero: Any, one: Any) -> Any:
     return one
 
 
-@summing_kernel
+@inlined_sum
 def forward_normalized(
     z: Any, samples: Any, gamma: Any, beta: Any, alpha: Any, eps: Any, kind: Any, slope: Any, size: Any,
     running_mean: Any, running_var: Any, momentum: Any, inverse_std: Any, y: Any,
@@ -94,7 +94,7 @@ def forward_normalized(
             out[b] = _activate(kind, slope, scale * xhat + shift, zero)
 
 
-@kernel
+@inlined
 def forward_plain(z: Any, samples: Any, beta: Any, alpha: Any, kind: Any, slope: Any, y: Any) -> None:
     """Fill y = activation(z + beta + alpha)."""
     use_wide_vectors()
@@ -106,7 +106,7 @@ def forward_plain(z: Any, samples: Any, beta: Any, alpha: Any, kind: Any, slope:
             out[b] = _activate(kind, slope, row[b] + shift, zero)
 
 
-@summing_kernel
+@inlined_sum
 def backward(
     dy: Any, xhat: Any, y: Any, samples: Any, gamma: Any, inverse_std: Any, normalized: Any, kind: Any,
     slope: Any, size: Any, d_gamma: Any, d_beta: Any, sums: Any,
@@ -145,7 +145,7 @@ def backward(
                 d[b] = scale * (d[b] - mean - h[b] * slant)
 
 
-@kernel
+@inlined
 def softmax_cross_entropy(
     logits: Any, samples: Any, bias: Any, labels: Any, size: Any, delta: Any, d_bias: Any
 ) -> Any:
@@ -195,7 +195,7 @@ def _update_lanes(
         rule.store(rows, LANES, i, state)
 
 
-@kernel
+@inlined
 def update(
     rule: Any, theta: Any, g: Any, state: Any, first_block: Any, last_block: Any, c: Any, decay: Any
 ) -> None:
@@ -318,7 +318,7 @@ def _transpose(source: Any, target: Any, rows: Any, columns: Any) -> None:
             target[j, i] = source[i, j]
 
 
-@kernel
+@inlined
 def _forward(
     plan: Any, arrays: Any, numbers: Any, batch: Any, normalized: Any, layer: Any, below: Any,
     rank: Any, members: Any,
@@ -344,7 +344,7 @@ def _forward(
         _transpose(y, arrays.y_by_sample[:, column : column + end - begin], end - begin, batch)
 
 
-@kernel
+@inlined
 def _backward(
     plan: Any, arrays: Any, numbers: Any, batch: Any, normalized: Any, layer: Any, delta_above: Any,
     rank: Any, members: Any,
@@ -367,7 +367,7 @@ def _backward(
         )  # fmt: skip
 
 
-@kernel
+@inlined
 def _learn(
     rule: Any, plan: Any, arrays: Any, batch: Any, layer: Any, below: Any, c: Any, decay: Any,
     rank: Any, members: Any,
