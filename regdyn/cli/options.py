@@ -185,7 +185,7 @@ Say = Callable[[str], None]
 
 def say_compiling(say: Say, optimizer: str) -> None:
     """Why nothing seems to happen the first time."""
-    say(f"Compiling the {optimizer} kernel, once for this machine (about 10 s) …")
+    say(f"Compiling the {optimizer} kernel, once for this machine (about 15 s) …")
 
 
 def _million_trajectory_steps(speed: float) -> str:

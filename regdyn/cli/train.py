@@ -152,7 +152,13 @@ def train(**options: Any) -> int:
     _train(runs, options)
     seconds = time.perf_counter() - begin
     if len(runs) == 1 and runs[0].failed:
-        print(f"Error: {_label(runs[0], runs)}: {runs[0].failed}; no file was written", file=sys.stderr)
+        asked = suffix is not None or get("plot") is not None
+        end = "; no file was written" if asked else ""
+        print(f"Error: {_label(runs[0], runs)}: {runs[0].failed}{end}", file=sys.stderr)
+        if get("csv"):
+            _print_csv(runs)
+        elif get("json"):
+            print(_json(runs))
         return 1
 
     if not get("quiet"):

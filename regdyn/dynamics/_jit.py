@@ -61,8 +61,7 @@ def kernel(function: Callable[..., Any]) -> Any:
 
 
 def inlined_sum(function: Callable[..., Any]) -> Any:
-    """As `inlined`, but the sums of loops may be reordered to vectorise: the order is that of the caller's
-    code, where a function compiled by itself has one order when fresh and another from the cache."""
+    """As `inlined`, but the sums of loops may be reordered (always in the same way) to vectorise."""
     return numba.njit(forceinline=True, **_SUMMING)(function)
 
 

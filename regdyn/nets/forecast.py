@@ -275,6 +275,10 @@ def forecast(
     seed = check_integer("seed", seed, 0, 2**63)
     if model == "neuron" and force != "none":
         raise InvalidParameter("force", "none for the neuron, which has beta beside gamma", force)
+    if not isinstance(result, TrainResult):
+        raise InvalidParameter("result", "what regdyn.train returns for one run", result)
+    if cut is not None:
+        check_integer("cut", cut, 1, 2**63)
     past = _Past.of(result, 0 if cut is None else cut)
     if not len(past.unit):
         raise InvalidParameter("cut", "a step at which a unit is alive", cut)

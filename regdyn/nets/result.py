@@ -227,7 +227,15 @@ class TrainResult:
 
     @cached_property
     def activation_records(self) -> tuple[measures.ActivationRecord, ...]:
-        """What the training set does to each hidden layer of the final network."""
+        """What the training set does to each hidden layer of the final network.
+
+        Raises
+        ------
+        InvalidParameter
+            For a run that failed.
+        """
+        if self.failed:
+            raise InvalidParameter("result", "of a run that did not fail", self.failed)
         records = [measures.ActivationRecord(units) for units in self.config.hidden]
         for record, activations in zip(records, self.network.layers(self.config.dataset.x_train)):
             record.add(activations)

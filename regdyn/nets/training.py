@@ -96,6 +96,10 @@ class TrainConfig(OptimizationConfig):
             self._store(name, check_number(name, getattr(self, name), "(-inf, inf)"))
         for name in ("gamma_lr", "beta_lr"):
             self._store(name, check_number(name, getattr(self, name), "[0, inf)"))
+        if not architecture.normalized:
+            for name in ("gamma0", "gamma_lr"):
+                if getattr(self, name) != 1:
+                    raise InvalidParameter(name, "1 without normalisation", getattr(self, name))
         self._store("init", check_choice("init", self.init, INITS))
         least = 2 if architecture.normalized else 1
         self._store("batch", check_integer("batch", self.batch, least, len(self.dataset.y_train)))
@@ -163,8 +167,10 @@ def train(
     Raises
     ------
     InvalidParameter
-        For networks that do not fit into memory.
+        For anything but configurations, and for networks that do not fit into memory.
     """
+    if not isinstance(configs, Sequence) or not all(isinstance(c, TrainConfig) for c in configs):
+        raise InvalidParameter("configs", "a sequence of TrainConfig")
     count = thread_count(threads)
     outer = max(1, min(count, len(configs)))
     inner = count // outer
