@@ -381,6 +381,10 @@ class TrainResult:
 
         return plot_training([self], figure=figure)
 
+    def save(self, path: str | os.PathLike[str], *, force: bool = False) -> None:
+        """Write this run; see `save_runs`."""
+        save_runs([self], path, force=force)
+
 
 def save_runs(
     results: Sequence[TrainResult], path: str | os.PathLike[str], *, force: bool = False

@@ -269,6 +269,7 @@ def test_pooling_words_and_json() -> None:
     "options, message",
     [
         ({"cut": 30}, "cut must be a recorded step before the last one, got 30"),
+        ({"cut": 0}, "cut must be an integer in"),
         ({"cut": 80}, "cut must be a recorded step before the last one"),
         ({"cut": 20, "force": "within"}, "cut must be after two windows"),
         ({"cut": 40, "windows": 3}, r"windows must be an integer in \[1, 2\], got 3"),

@@ -256,7 +256,7 @@ def test_saved_runs(tmp_path: Any) -> None:
     import xarray
 
     results = train([TrainConfig(**SMALL), TrainConfig(**SMALL | dict(norm="none"))])
-    save_runs(results[:1], tmp_path / "one.nc")
+    results[0].save(tmp_path / "one.nc")
     save_runs(results, tmp_path / "two.nc")
     save_runs(results, tmp_path / "two.json")
     with xarray.open_dataset(tmp_path / "one.nc") as one:
@@ -280,6 +280,8 @@ def test_saved_runs(tmp_path: Any) -> None:
         (dict(steps=0), "steps"),
         (dict(hidden=(3, -1)), "hidden"),
         (dict(gamma0=np.nan), "gamma0"),
+        (dict(gamma0=0.5, norm="none"), "gamma0"),
+        (dict(gamma_lr=0.1, norm="none"), "gamma_lr"),
         (dict(beta_lr=-1), "beta_lr"),
         (dict(init="zeros"), "init"),
         (dict(times=[3, 2]), "times"),
@@ -305,3 +307,15 @@ def test_a_batch_of_one_without_normalisation() -> None:
 def test_every_optimizer_has_a_name_to_train_by() -> None:
     for name in RULES:
         assert TrainConfig(optimizer=name, **SMALL).rule == make_optimizer(name)
+
+
+@pytest.mark.parametrize("configs", [TrainConfig(**SMALL), "adam", [3], 3])
+def test_only_configurations_are_trained(configs: Any) -> None:
+    with pytest.raises(InvalidParameter, match="a sequence of TrainConfig"):
+        train(configs)
+
+
+def test_measures_of_a_failed_run_say_why() -> None:
+    (failed,) = train([TrainConfig(optimizer=regdyn.SGD(lr=1e30), norm="none", **SMALL)])
+    with pytest.raises(InvalidParameter, match="did not fail.*no longer finite"):
+        failed.layers  # noqa: B018
