@@ -22,8 +22,11 @@ ROW = 16
 The weights of as many units are then whole blocks of LANES.
 """
 
-TOGETHER = 64
-"""Units whose products are computed at once: what follows finds them in the cache."""
+TOGETHER, TOGETHER_BACK = 64, 256
+"""Units whose products are computed at once, forward and backward: what follows finds them in the cache.
+
+Backward they are columns of the weights above, and more of them are longer pieces of its rows.
+"""
 
 DIVERGED, STOPPED = 1, 2
 """Why a run ended early."""
@@ -355,8 +358,8 @@ def _backward(
     d_scales = arrays.gradient[plan.first_block[len(plan.units)] * LANES - first_tail :]
     d_shifts = arrays.gradient[plan.first_block[len(plan.units) + 1] * LANES - first_tail :]
     first, last = _share(plan, layer, rank, members)
-    for begin in range(first, last, TOGETHER):
-        end = min(begin + TOGETHER, last)
+    for begin in range(first, last, TOGETHER_BACK):
+        end = min(begin + TOGETHER_BACK, last)
         here = slice(plan.first_unit[layer] + begin, plan.first_unit[layer] + end)
         delta = arrays.delta[here]
         product(above[:, begin:end].T, delta_above, delta)
