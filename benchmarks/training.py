@@ -186,8 +186,8 @@ def against_torch(report: Report, rounds: int) -> None:
     report.write(
         "## regdyn over eager torch", "",
         f"Hidden layers {DEPTH}, batch {BATCH}. Times are of one step, all of it: drawing the batch, "
-        "forward, backward, update; for regdyn also the test error at the end and the search for "
-        "numbers that are not finite. The first weights are drawn before the clock starts in both.",
+        "forward, backward, update; for regdyn also the test error at the end. The first weights are "
+        "drawn before the clock starts in both.",
     )  # fmt: skip
     cases = [(width, dtype) for width in WANTED for dtype in DTYPES]
     makers: list[Callable[[int, str], Run]] = [

@@ -23,7 +23,7 @@ The weights of as many units are then whole blocks of LANES.
 """
 
 TOGETHER, TOGETHER_BACK = 64, 256
-"""Units whose products are computed at once, forward and backward: what follows finds them in the cache.
+"""Units whose products are computed at once, forward and backward, for the cache's sake.
 
 Backward they are columns of the weights above, and more of them are longer pieces of its rows.
 """

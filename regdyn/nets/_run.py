@@ -234,6 +234,7 @@ class Run:
                 records.append(self._record(total / since, since))
                 total, since = 0.0, 0
                 progress(Snapshot(index, t, records[-1].loss, records[-1].error, self.sparsity))
+        seconds = time.perf_counter() - begin
         network = self.network
         if not status[0] and not self._is_finite(network):
             failed = f"the network is no longer finite at step {t}"
@@ -244,7 +245,7 @@ class Run:
             first_below=arrays.first_below,
             steps_below=arrays.steps_below,
             failed=failed,
-            seconds=time.perf_counter() - begin,
+            seconds=seconds,
         )
 
     def _is_finite(self, network: Network) -> bool:
