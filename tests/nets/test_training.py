@@ -317,5 +317,5 @@ def test_only_configurations_are_trained(configs: Any) -> None:
 
 def test_measures_of_a_failed_run_say_why() -> None:
     (failed,) = train([TrainConfig(optimizer=regdyn.SGD(lr=1e30), norm="none", **SMALL)])
-    with pytest.raises(InvalidParameter, match="did not fail.*no longer finite"):
+    with pytest.raises(InvalidParameter, match=r"did not fail.*no longer finite"):
         failed.layers  # noqa: B018
