@@ -91,7 +91,7 @@ CLAIMS = (
         printed="At full, half and a quarter of the width 70, 51 and 23 percent of the filters are "
         "dead on CIFAR10, 46, 10 and 0 on CIFAR100.",
         finding="43 percent of the units are dead at width 128, 13 at 64 and none at 32, at test "
-        "errors of 1.4 to 1.6 percent; with Adam at 1e-3 for 6,000 steps 17 percent at width 256, "
+        "errors of 1.2 to 1.7 percent; with Adam at 1e-3 for 6,000 steps 17 percent at width 256, "
         "3 at 128 and 0.1 at 64.",
         experiment=_narrower,
         control="the narrower network has the greater share",
@@ -109,7 +109,7 @@ CLAIMS = (
         "the width to the whole it grows more slowly than width^(1/3), by less than 1.6 times.",
         status=Status.PRINTED,
         printed="291, 300 and 288 units survive of 500, 1,000 and 2,000, at equal accuracy.",
-        finding="72 units survive of 250 and 77 of 1,000, at equal test error (2.4 percent): p = "
+        finding="71 units survive of 250 and 77 of 1,000, at equal test error (2.5 percent): p = "
         "0.06. In two trials each, 76 did of 500 and 78 of 2,000. This is where training "
         "ends up, not where it passes: after 8,000 steps 110 of 250 still live, and with lambda "
         "1e-3 the numbers still differ after 12,000 (150 of 500, 238 of 2,000).",
@@ -129,7 +129,7 @@ CLAIMS = (
         "at which survivors have saturated, four in five survive at least.",
         status=Status.PRINTED,
         printed="All units survive of 10, 50 and 100, where about 300 do of 500 to 2,000.",
-        finding="None of 60 units dies at width 10 and 1 of 150 at width 25, where 71 percent die "
+        finding="None of 80 units dies at width 10 and 1 of 200 at width 25, where 71 percent die "
         "at 250. At width 50, two thirds of the 77 units that survive of 1,000, 6 percent do (in two "
         "trials).",
         experiment=_all_survive,
@@ -148,8 +148,8 @@ CLAIMS = (
         status=Status.PRINTED,
         printed="Of 1,000 units in each hidden layer survive 153-75-186 at depth 3 and "
         "168-87-73-75-160 at depth 5: few in deeper layers, except for the last.",
-        finding="From first to last layer 38-74-0 percent of the units are dead at depth 3 and "
-        "33-66-75-77-0 at depth 5. The last layer dies last: after 8,000 steps, in two to six trials "
+        finding="From first to last layer 37-74-0 percent of the units are dead at depth 3 and "
+        "35-66-74-77-0 at depth 5. The last layer dies last: after 8,000 steps, in two to six trials "
         "each, the numbers are 28 at depth 1, 55-32 at 2, 55-85-21 at 3, 56-82-86-17 at 4 and "
         "56-77-86-88-17 at 5. As in the paper, the first layer keeps fewer units when others follow. "
         "mehta2019 reports the opposite of a convolutional network: fewest dead in the middle.",

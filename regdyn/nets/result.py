@@ -121,7 +121,7 @@ class TrainResult:
     failed
         Why the run ended early, "" if it did not.
     seconds
-        Wall time.
+        Wall time of its steps, with what is recorded of them.
     """
 
     config: TrainConfig
