@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -135,6 +139,22 @@ def test_same_bits_on_any_number_of_threads_and_in_any_batch(
         assert [bits(r) for r in train(configs, threads=threads)] == [bits(r) for r in alone]
     assert bits(train(configs[:1], threads=4)[0]) == bits(alone[0])
     assert bits(alone[0]) != bits(train([TrainConfig(optimizer="adam", **settings | dict(seed=1))])[0])
+
+
+def test_a_fresh_kernel_computes_the_bits_of_one_from_the_cache(tmp_path: Path) -> None:
+    """Which a called function with sums of its own once did not: it was compiled in two ways."""
+    code = (
+        "import regdyn; (run,) = regdyn.train([regdyn.TrainConfig(optimizer='sgd', steps=40)]); "
+        "print(run.loss[1:].tolist(), [w.tobytes().hex() for w in run.network.gamma])"
+    )
+    environment = os.environ | {"REGDYN_CACHE_DIR": str(tmp_path)}
+    fresh, cached = (
+        subprocess.run(
+            [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+        ).stdout
+        for _ in range(2)
+    )
+    assert len(fresh) > 1000 and fresh == cached
 
 
 def test_every_epoch_is_a_permutation() -> None:
