@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from regdyn import FINDINGS
+from regdyn.findings.base import SEEDS
 from regdyn.verdicts import Finding, check_claim
 
 Settings = dict[str, Any]
-SEEDS = 6
 
 
 class ScriptedBench:

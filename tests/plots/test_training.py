@@ -28,7 +28,9 @@ DATA = random_data()
 @cache
 def run(optimizer: str = "adam", lr: float = 1e-3, **settings: Any) -> TrainResult:
     """Scales that start so near to the threshold that some units die."""
-    config = {"data": DATA, "hidden": (9, 6), "batch": 10, "steps": 40, "gamma0": 2e-3, "lam": 0.1}
+    config = {"data": DATA, "hidden": (9, 6), "batch": 10, "steps": 40, "lam": 0.1}
+    if settings.get("norm") != "none":
+        config["gamma0"] = 2e-3
     (result,) = train([TrainConfig(optimizer=make_optimizer(optimizer, lr=lr), **config | settings)])
     return result
 
