@@ -54,15 +54,27 @@ def _make_tile(width: int, rows: int, vectors: int) -> Any:
                 ir.FunctionType(vector, [vector] * 3),
                 f"llvm.fma.v{lanes}f{number.bitwidth}",
             )
+            byte = ir.IntType(8).as_pointer()
+            prefetch = cgutils.get_or_insert_function(
+                builder.module,
+                ir.FunctionType(ir.VoidType(), [byte, short, short, short]),
+                "llvm.prefetch.p0",
+            )
             a, row_a, step_a, b, row_b, c, row_c, inner, adding, _ = arguments
 
             def place(base: Any, k: int) -> Any:
                 return builder.inttoptr(builder.add(base, long(k * width)), vector.as_pointer())
 
+            def fetch(address: Any) -> None:
+                """Into the first cache, to be read; beyond the end of an array it does nothing."""
+                target = builder.inttoptr(address, byte)
+                builder.call(prefetch, [target, short(0), short(3), short(1)])
+
             def load(base: Any) -> list[Any]:
                 return [builder.load(place(base, k), align=size) for k in range(vectors)]
 
             rows_a = [builder.mul(row_a, long(r)) for r in range(rows)]
+            next_a = builder.mul(row_a, long(rows))
             rows_c = [builder.add(c, builder.mul(row_c, long(r))) for r in range(rows)]
             sums = [[cgutils.alloca_once(builder, vector) for _ in range(vectors)] for _ in rows_c]
             with builder.if_else(adding) as (yes, no):
@@ -76,8 +88,12 @@ def _make_tile(width: int, rows: int, vectors: int) -> Any:
                             builder.store(zero, slot)
             at_a, at_b = (cgutils.alloca_once_value(builder, start) for start in (a, b))
             with cgutils.for_range(builder, inner):
-                here = builder.load(at_a)
-                factors = load(builder.load(at_b))
+                here, there = builder.load(at_a), builder.load(at_b)
+                factors = load(there)
+                # What the tiles below and to the right will need: it is far apart in memory.
+                fetch(builder.add(here, next_a))
+                for k in range(vectors, 2 * vectors):
+                    fetch(builder.add(there, long(k * width)))
                 for offset, row in zip(rows_a, sums):
                     address = builder.inttoptr(builder.add(here, offset), real.as_pointer())
                     lane = builder.insert_element(undefined, builder.load(address), short(0))
@@ -86,7 +102,7 @@ def _make_tile(width: int, rows: int, vectors: int) -> Any:
                         total = builder.call(fma, [left, factor, builder.load(slot)])
                         builder.store(total, slot)
                 builder.store(builder.add(here, step_a), at_a)
-                builder.store(builder.add(builder.load(at_b), row_b), at_b)
+                builder.store(builder.add(there, row_b), at_b)
             for row, base in zip(sums, rows_c):
                 for k, slot in enumerate(row):
                     builder.store(builder.load(slot), place(base, k), align=size)
