@@ -22,7 +22,7 @@ from measure import Interference, Report, Run, cpu_name, processors, take_turns,
 from numpy.typing import NDArray
 
 import regdyn
-from regdyn.nets._mlp_kernel import ROW
+from regdyn.nets._mlp_kernel import ROW, share
 from regdyn.nets._product import LINE, product
 from regdyn.nets._run import team_size
 from regdyn.nets._team import Team, meet
@@ -97,10 +97,8 @@ def multiply(
 ) -> None:  # fmt: skip
     """The three products of one layer, `steps` times, by one member of a team."""
     units, inputs = weights.shape
-    blocks = -(-units // ROW)
-    first, last = blocks * rank // members * ROW, min(blocks * (rank + 1) // members * ROW, units)
-    blocks = -(-inputs // ROW)
-    begin, end = blocks * rank // members * ROW, min(blocks * (rank + 1) // members * ROW, inputs)
+    first, last = share(units, rank, members)
+    begin, end = share(inputs, rank, members)
     for _ in range(steps):
         product(weights[first:last], below, out[first:last])
         product(turned[begin:end], delta, below[begin:end])

@@ -307,11 +307,11 @@ def _weights(theta: Any, plan: Any, layer: Any) -> Any:
 
 
 @inlined
-def _share(plan: Any, layer: Any, rank: Any, members: Any) -> Any:
+def share(units: Any, rank: Any, members: Any) -> Any:
     """The units of a layer that a member of the team computes; their weights are whole lanes."""
-    blocks = -(-plan.units[layer] // ROW)
+    blocks = -(-units // ROW)
     first, last = blocks * rank // members, blocks * (rank + 1) // members
-    return first * ROW, min(last * ROW, plan.units[layer])
+    return first * ROW, min(last * ROW, units)
 
 
 @inlined
@@ -329,7 +329,7 @@ def _forward(
     weights = _weights(arrays.theta, plan, layer)
     scales = _lanes(arrays.theta, plan, len(plan.units))
     shifts = _lanes(arrays.theta, plan, len(plan.units) + 1)
-    first, last = _share(plan, layer, rank, members)
+    first, last = share(plan.units[layer], rank, members)
     for begin in range(first, last, TOGETHER):
         end = min(begin + TOGETHER, last)
         here = slice(plan.first_unit[layer] + begin, plan.first_unit[layer] + end)
@@ -357,7 +357,7 @@ def _backward(
     first_tail = plan.first_block[len(plan.units) - 1] * LANES
     d_scales = arrays.gradient[plan.first_block[len(plan.units)] * LANES - first_tail :]
     d_shifts = arrays.gradient[plan.first_block[len(plan.units) + 1] * LANES - first_tail :]
-    first, last = _share(plan, layer, rank, members)
+    first, last = share(plan.units[layer], rank, members)
     for begin in range(first, last, TOGETHER_BACK):
         end = min(begin + TOGETHER_BACK, last)
         here = slice(plan.first_unit[layer] + begin, plan.first_unit[layer] + end)
@@ -381,7 +381,7 @@ def _learn(
     """
     row = plan.row[layer]
     unit = plan.first_unit[layer]
-    first, last = _share(plan, layer, rank, members)
+    first, last = share(plan.units[layer], rank, members)
     for begin in range(first, last, plan.height[layer]):
         end = min(begin + plan.height[layer], last)
         d_weights = arrays.scratch[rank, : (end - begin) * row].reshape(end - begin, row)

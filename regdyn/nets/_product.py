@@ -14,7 +14,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from regdyn.dynamics._jit import kernel, use_wide_vectors
+from regdyn.dynamics._jit import inlined, kernel, use_wide_vectors
 
 LINE = 64
 """Bytes to a multiple of which rows are padded, the greatest width of a vector."""
@@ -114,10 +114,28 @@ def _make_tile(width: int, rows: int, vectors: int) -> Any:
     return tile
 
 
+def _make_strip(width: int, rows: int) -> Any:
+    """A function as `_make_tile` makes them for 1 to VECTORS vectors, its first argument."""
+    tile_1, tile_2, tile_3 = (_make_tile(width, rows, n) for n in range(1, VECTORS + 1))
+
+    @inlined
+    def strip(
+        vectors: Any, a: Any, row_a: Any, step_a: Any, b: Any, row_b: Any, c: Any, row_c: Any,
+        inner: Any, adding: Any, number: Any,
+    ) -> None:  # fmt: skip
+        if vectors == 3:
+            tile_3(a, row_a, step_a, b, row_b, c, row_c, inner, adding, number)
+        elif vectors == 2:
+            tile_2(a, row_a, step_a, b, row_b, c, row_c, inner, adding, number)
+        else:
+            tile_1(a, row_a, step_a, b, row_b, c, row_c, inner, adding, number)
+
+    return strip
+
+
 def make_product(width: int, rows: int) -> Any:
     """The function `product` for vectors of `width` bytes and tiles of `rows` rows."""
-    tile_1, tile_2, tile_3 = (_make_tile(width, rows, n) for n in range(1, VECTORS + 1))
-    row_1, row_2, row_3 = (_make_tile(width, 1, n) for n in range(1, VECTORS + 1))
+    strip, row = _make_strip(width, rows), _make_strip(width, 1)
 
     @kernel
     def product(a: Any, b: Any, out: Any) -> None:
@@ -152,21 +170,35 @@ def make_product(width: int, rows: int) -> Any:
                     at_a = a.ctypes.data + i * row_a + first * step_a
                     at_c = out.ctypes.data + i * row_c + j * size
                     if i < tiled:
+                        strip(
+                            vectors,
+                            at_a,
+                            row_a,
+                            step_a,
+                            at_b,
+                            row_b,
+                            at_c,
+                            row_c,
+                            inner,
+                            adding,
+                            number,
+                        )
                         i += rows
-                        if vectors == 3:
-                            tile_3(at_a, row_a, step_a, at_b, row_b, at_c, row_c, inner, adding, number)
-                        elif vectors == 2:
-                            tile_2(at_a, row_a, step_a, at_b, row_b, at_c, row_c, inner, adding, number)
-                        else:
-                            tile_1(at_a, row_a, step_a, at_b, row_b, at_c, row_c, inner, adding, number)
                     else:
+                        row(
+                            vectors,
+                            at_a,
+                            row_a,
+                            step_a,
+                            at_b,
+                            row_b,
+                            at_c,
+                            row_c,
+                            inner,
+                            adding,
+                            number,
+                        )
                         i += 1
-                        if vectors == 3:
-                            row_3(at_a, row_a, step_a, at_b, row_b, at_c, row_c, inner, adding, number)
-                        elif vectors == 2:
-                            row_2(at_a, row_a, step_a, at_b, row_b, at_c, row_c, inner, adding, number)
-                        else:
-                            row_1(at_a, row_a, step_a, at_b, row_b, at_c, row_c, inner, adding, number)
 
     return product
 

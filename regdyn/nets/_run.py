@@ -255,7 +255,7 @@ class Run:
         ]  # fmt: skip
         for x in (self._x, self._x_test):
             layers = network.layers(x)
-            parts.append([*layers, network.weights[-1] @ layers[-1] + network.bias[:, None]])
+            parts.append([*layers, network.output(layers[-1])])
         return all(np.isfinite(array).all() for arrays in parts for array in arrays)
 
     @property

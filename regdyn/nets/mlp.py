@@ -226,9 +226,13 @@ class Network:
             outputs.append(y)
         return outputs
 
+    def output(self, y: NDArray) -> NDArray:
+        """Logits, (classes, samples), from the activations y of the last hidden layer."""
+        return np.asarray(self.weights[-1] @ y + self.bias[:, None])
+
     def logits(self, x: NDArray) -> NDArray:
         """(classes, samples) for x of shape (samples, features)."""
-        return np.asarray(self.weights[-1] @ self.layers(x)[-1] + self.bias[:, None])
+        return self.output(self.layers(x)[-1])
 
     def error(self, x: NDArray, y: NDArray) -> float:
         """Share of the samples whose class is not the greatest logit."""
@@ -300,7 +304,7 @@ class Network:
             scaled.append(z)
             inverse_stds.append(inverse)
             below.append(self._activate(i, z))
-        loss, delta = _cross_entropy(self.weights[-1] @ below[-1] + self.bias[:, None], y)
+        loss, delta = _cross_entropy(self.output(below[-1]), y)
         d_weights, d_gamma, d_beta = [delta @ below[-1].T], [], []
         d_bias = delta.sum(axis=1)
         for i in reversed(range(len(a.hidden))):
