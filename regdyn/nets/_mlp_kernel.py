@@ -40,16 +40,25 @@ N_SUMS = 6
 
 
 @inlined
-def _activate(kind: Any, slope: Any, u: Any, zero: Any) -> Any:
+def activate(kind: Any, slope: Any, y: Any, zero: Any) -> None:
+    """The activation in place, padding included: it is zero at zero.
+
+    A pass of its own, because loops with a choice inside do not vectorise.
+    """
+    use_wide_vectors()
+    flat = y.reshape(y.size)
     if kind == RELU:
-        return max(u, zero)
-    if kind == LEAKY_RELU:
-        return u if u > zero else slope * u
-    if kind == ELU:
-        return u if u > zero else np.expm1(u)
-    if kind == TANH:
-        return np.tanh(u)
-    return u
+        for k in range(len(flat)):
+            flat[k] = max(flat[k], zero)
+    elif kind == LEAKY_RELU:
+        for k in range(len(flat)):
+            flat[k] = flat[k] if flat[k] > zero else slope * flat[k]
+    elif kind == ELU:
+        for k in range(len(flat)):
+            flat[k] = flat[k] if flat[k] > zero else np.expm1(flat[k])
+    elif kind == TANH:
+        for k in range(len(flat)):
+            flat[k] = np.tanh(flat[k])
 
 
 @inlined
@@ -68,16 +77,16 @@ def _derivative(kind: Any, slope: Any, y: Any, zero: Any, one: Any) -> Any:
 
 @inlined_sum
 def forward_normalized(
-    z: Any, samples: Any, gamma: Any, beta: Any, alpha: Any, eps: Any, kind: Any, slope: Any, size: Any,
-    running_mean: Any, running_var: Any, momentum: Any, inverse_std: Any, y: Any,
+    z: Any, samples: Any, gamma: Any, beta: Any, alpha: Any, eps: Any, size: Any, running_mean: Any,
+    running_var: Any, momentum: Any, inverse_std: Any, u: Any,
 ) -> None:  # fmt: skip
-    """Replace z by xhat, fill y = activation(gamma xhat + beta + alpha), move the averages."""
+    """Replace z by xhat, fill u = gamma xhat + beta + alpha, move the averages."""
     use_wide_vectors()
     units = len(z)
     zero, one = size - size, size / size
     share, unbiased = one / size, size / (size - one)
     for i in range(units):
-        row, out = z[i], y[i]
+        row, out = z[i], u[i]
         total = zero
         for b in range(samples):
             total += row[b]
@@ -94,19 +103,18 @@ def forward_normalized(
         for b in range(samples):
             xhat = (row[b] - mean) * inverse
             row[b] = xhat
-            out[b] = _activate(kind, slope, scale * xhat + shift, zero)
+            out[b] = scale * xhat + shift
 
 
 @inlined
-def forward_plain(z: Any, samples: Any, beta: Any, alpha: Any, kind: Any, slope: Any, y: Any) -> None:
-    """Fill y = activation(z + beta + alpha)."""
+def forward_plain(z: Any, samples: Any, beta: Any, alpha: Any, u: Any) -> None:
+    """Fill u = z + beta + alpha."""
     use_wide_vectors()
     units = len(z)
-    zero = alpha - alpha
     for i in range(units):
-        row, out, shift = z[i], y[i], beta[i] + alpha
+        row, out, shift = z[i], u[i], beta[i] + alpha
         for b in range(samples):
-            out[b] = _activate(kind, slope, row[b] + shift, zero)
+            out[b] = row[b] + shift
 
 
 @inlined_sum
@@ -192,10 +200,12 @@ def _update_lanes(
     rule: Any, theta: Any, g: Any, rows: Any, c: Any, l2: Any, before: Any, after: Any
 ) -> None:
     for i in range(LANES):
-        state = rule.load(rows, LANES, i)
+        # The first row of a rule is theta, which stands elsewhere.
+        place = i - LANES
+        state = rule.load(rows, LANES, place)
         stepped, state = rule.step(before * theta[i], g[i] + l2 * theta[i], state, c)
         theta[i] = after * stepped
-        rule.store(rows, LANES, i, state)
+        rule.store(rows, LANES, place, state)
 
 
 @inlined
@@ -211,7 +221,7 @@ def update(
     g
         Gradients of these blocks alone.
     state
-        (blocks, (1 + states) * LANES): a row of lanes for each number of the state, after one unused.
+        (blocks, states * LANES): a row of lanes for each number of the state.
     c, decay
         Constants of this step: the rule's, and l2, before and after, of shape (3,).
     """
@@ -337,12 +347,12 @@ def _forward(
         product(weights[begin:end], below, z)
         if normalized:
             forward_normalized(
-                z, batch, scales[here], shifts[here], numbers.alpha, numbers.eps, numbers.activation,
-                numbers.slope, numbers.size, arrays.mean[here], arrays.var[here], numbers.momentum,
-                arrays.inverse_std[here], y,
+                z, batch, scales[here], shifts[here], numbers.alpha, numbers.eps, numbers.size,
+                arrays.mean[here], arrays.var[here], numbers.momentum, arrays.inverse_std[here], y,
             )  # fmt: skip
         else:
-            forward_plain(z, batch, shifts[here], numbers.alpha, numbers.activation, numbers.slope, y)
+            forward_plain(z, batch, shifts[here], numbers.alpha, y)
+        activate(numbers.activation, numbers.slope, y, numbers.alpha - numbers.alpha)
         column = plan.first_column[layer] + begin
         _transpose(y, arrays.y_by_sample[:, column : column + end - begin], end - begin, batch)
 

@@ -137,8 +137,8 @@ class Run:
         blocks, tail = plan.first_block[-1], plan.first_block[-1] - plan.first_block[-4]
         units, classes = plan.first_unit[-1], plan.units[-1]
         start = self.config.rule.initial_state()
-        state = aligned_empty((blocks, (1 + len(start)) * LANES), dtype)
-        for row, value in enumerate((0.0, *start)):
+        state = aligned_empty((blocks, len(start) * LANES), dtype)
+        for row, value in enumerate(start):
             state[:, row * LANES : (row + 1) * LANES] = value
 
         def zeros(*shape: int) -> NDArray:
