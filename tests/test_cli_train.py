@@ -285,9 +285,9 @@ def test_among_others_only_that_run_fails(capsys: pytest.CaptureFixture[str], tm
 def test_a_diverged_run_among_others(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     target = tmp_path / "x.png"
     arguments = ["--reg", "decoupled", "--lam", "1e-3,1e30", "--seed", "0:2"]
-    code, out, _ = run(capsys, *arguments, "--plot", str(target), *SMALL)
+    code, out, err = run(capsys, *arguments, "--plot", str(target), *SMALL)
     first, second = rows(out)
-    assert code == 1 and target.exists()
+    assert code == 1 and target.exists() and "Warning: the runs that failed are not drawn\n" in err
     assert first[:4] == ["adam", "decoupled", "0.001", "2"]
     assert second[:6] == ["adam", "decoupled", "1e+30", "0", "of", "2"]
     assert "the loss is no longer finite at step 2" in " ".join(second)
@@ -321,8 +321,11 @@ BAD = {
     "--batch 1": r"--batch must be an integer in \[2, 1438\], got 1",
     "--batch 1439": r"--batch must be an integer in \[2, 1438\], got 1439",
     "--batch 1,1439": r"--batch must be an integer in \[2, 1438\], got 1",
-    "--batch 0 --norm none": "--batch must be an integer in",
-    "--batch x": "--batch must be an integer in",
+    "--batch 0": r"--batch must be an integer in \[2, 1438\], got 0",
+    "--batch 0 --norm none": r"--batch must be an integer in \[1, 1438\], got 0",
+    "--batch x": r"--batch must be an integer in \[1, 1438\], got x",
+    "--batch 1e13": r"--batch must be an integer in \[1, 1438\], got 1e13",
+    "--slope 0.2": r"--slope must be left out but for leaky_relu, got 0\.2",
     "--width 0": "--width must be an integer in",
     "--width 8,": None,
     "--width ,": "--width must be given at least one value",

@@ -198,6 +198,14 @@ def _integers(name: str, text: str, low: int, high: int) -> list[int]:
     return list(dict.fromkeys(check_integer(name, part, low, high) for part in split(name, text)))
 
 
+def _batches(text: str, examples: int) -> list[int]:
+    """Whole numbers of any size: a run with one that cannot be used fails alone."""
+    try:
+        return _integers("batch", text, -(10**12), 10**12)
+    except InvalidParameter:
+        raise InvalidParameter("batch", f"an integer in [1, {examples}]", text) from None
+
+
 def _seeds(text: str) -> list[int]:
     """Whole numbers and ranges FROM:TO, whose end is left out."""
     seeds: list[int] = []
@@ -229,7 +237,8 @@ def _runs(options: Mapping[str, Any]) -> tuple[list[_Run], Dataset]:
     steps = check_integer("steps", options["steps"], 1, MAX_STEPS)
     widths = _integers("width", options["width"], 1, MAX_WIDTH)
     depths = _integers("depth", options["depth"], 1, MAX_DEPTH)
-    batches = _integers("batch", options["batch"], 1, 10**12)
+    data = make_dataset(options["data"])
+    batches = _batches(options["batch"], len(data.y_train))
     seeds = _seeds(options["seed"])
     varied = (rules, decays, widths, depths, batches, seeds)
     count = 1
@@ -238,7 +247,9 @@ def _runs(options: Mapping[str, Any]) -> tuple[list[_Run], Dataset]:
     if count > MOST_RUNS:
         more = f"{MOST_RUNS} or more" if len(seeds) > MOST_RUNS else count
         raise InvalidParameter("seed", f"such that there are at most {MOST_RUNS} runs", more)
-    data = make_dataset(options["data"])
+    slope = check_number("slope", options["slope"], "[0, 1]")
+    if slope != 0.01 and options["activation"] != "leaky_relu":
+        raise InvalidParameter("slope", "left out but for leaky_relu", slope)
     shared = {
         name: options[name]
         for name in ("activation", "norm", "init", "dtype", "slope", "gamma0", "beta0", "gamma_lr",
@@ -324,8 +335,9 @@ def _plot(runs: Sequence[_Run], options: Mapping[str, Any]) -> None:
     results = [run.done for run in runs if run.done is not None]
     if results:
         save_training(results, options["plot"], options["force"])
-    else:
-        print("Warning: no run is left to be drawn", file=sys.stderr)
+    if len(results) < len(runs):
+        drawn = "the runs that failed are not drawn" if results else "no run is left to be drawn"
+        print(f"Warning: {drawn}", file=sys.stderr)
 
 
 def _print_csv(runs: Sequence[_Run]) -> None:
@@ -508,7 +520,9 @@ def _print_runs(console: Console, runs: Sequence[_Run], seconds: float) -> None:
             cells.append(f"{len(done)}" if len(done) == len(group) else f"{len(done)} of {len(group)}")
         cells += _cells(done)
         if failing:
-            cells.append("; ".join(dict.fromkeys(run.failed for run in group if run.failed)))
+            reasons = list(dict.fromkeys(run.failed for run in group if run.failed))
+            more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
+            cells.append(reasons[0] + more if reasons else "")
         table.add_row(*cells)
     print_table(console, table)
     lines = [_legend(results[0], over_seeds)]

@@ -405,18 +405,19 @@ def _learn(
 
 @kernel
 def advance(
-    rule: Any, plan: Any, arrays: Any, numbers: Any, normalized: Any, x: Any, labels: Any,
-    constants: Any, decay: Any, t: Any, steps: Any, gate: Any, members: Any, rank: Any, stop: Any,
+    rule: Any, plan: Any, arrays: Any, numbers: Any, normalized: Any, batch: Any, x: Any, labels: Any,
+    constants: Any, decay: Any, first_step: Any, t: Any, gate: Any, members: Any, rank: Any, stop: Any,
     status: Any, losses: Any,
 ) -> None:  # fmt: skip
-    """Steps t + 1 … t + `steps` of one run, by one member of its team.
+    """Steps t + 1 … t + len(losses) of one run, by one member of its team.
 
     Parameters
     ----------
     x, labels
         (steps * batch, row of the first layer) and (steps * batch,), one batch after the other.
     constants, decay
-        (3, steps, constants) and (3, steps, 3), for the weights, the scales and the shifts.
+        (3, steps, constants) and (3, steps, 3), for the weights, the scales and the shifts, where those
+        of step t + 1 are at `first_step`.
     stop
         (1,): another thread writes a number other than 0 to end all runs.
     status
@@ -425,15 +426,14 @@ def advance(
         (steps,): mean loss of each batch; NaN where no step was taken.
     """
     depth = len(plan.units) - 1
-    batch = len(labels) // steps
     first_tail = plan.first_block[depth] * LANES
     classes, row = plan.units[depth], plan.row[depth]
     bias_at = classes * row
     features = plan.inputs[0]
     feature, last_feature = features * rank // members, features * (rank + 1) // members
     top = arrays.y[plan.first_unit[depth - 1] :]
-    top_by_sample = arrays.y_by_sample[:, plan.first_column[depth - 1] :]
-    for s in range(steps):
+    top_by_sample = arrays.y_by_sample[:, plan.first_column[depth - 1] : plan.first_column[depth]]
+    for s in range(len(losses)):
         samples = x[s * batch : (s + 1) * batch]
         _transpose(
             samples[:, feature:last_feature], arrays.x_by_feature[feature:last_feature], batch,
@@ -459,7 +459,8 @@ def advance(
         meet(gate, members)
         if status[0] != 0:
             return
-        c = rule.constants_at(constants[0], s)
+        at = first_step + s
+        c = rule.constants_at(constants[0], at)
         delta = arrays.d_logits
         for layer in range(depth - 1, -1, -1):
             _backward(plan, arrays, numbers, batch, normalized, layer, delta, rank, members)
@@ -469,8 +470,8 @@ def advance(
             if layer < depth - 1:
                 first = plan.first_column[layer]
                 outputs = arrays.y_by_sample[:, first : first + plan.row[layer + 1]]
-                _learn(rule, plan, arrays, batch, layer + 1, outputs, c, decay[0, s], rank, members)
-        _learn(rule, plan, arrays, batch, 0, samples, c, decay[0, s], rank, members)
+                _learn(rule, plan, arrays, batch, layer + 1, outputs, c, decay[0, at], rank, members)
+        _learn(rule, plan, arrays, batch, 0, samples, c, decay[0, at], rank, members)
         if rank == members - 1:
             d_weights = arrays.gradient[:bias_at].reshape(classes, row)
             product(arrays.d_logits[:, :batch], top_by_sample, d_weights)
@@ -480,7 +481,7 @@ def advance(
                 first, last = plan.first_block[depth + k], plan.first_block[depth + k + 1]
                 update(
                     rule, arrays.theta, arrays.gradient[first * LANES - first_tail :], arrays.state,
-                    first, last, rule.constants_at(constants[k], s), decay[k, s],
+                    first, last, rule.constants_at(constants[k], at), decay[k, at],
                 )  # fmt: skip
             if normalized:
                 scales = _lanes(arrays.theta, plan, depth + 1)[: plan.first_unit[depth]]

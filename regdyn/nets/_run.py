@@ -29,8 +29,8 @@ TABLE = 4096
 GRADIENT_BYTES = 2**18
 """Gradients of a layer that are computed before they are used: they stay in a cache."""
 
-SHARE = 2**15
-"""Least weights of the widest layer for each thread: with fewer, waiting costs more than it gains."""
+SHARE = 160 * 2**10
+"""Least bytes of the widest layer's weights for each thread: with fewer, waiting eats up the gain."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class _Parameters:
 def team_size(config: TrainConfig, threads: int) -> int:
     """How many of the threads are worth using for one run."""
     widest = max(units * inputs for units, inputs in config.architecture.shapes)
-    return max(1, min(threads, widest // SHARE))
+    return max(1, min(threads, widest * DTYPES[config.dtype].itemsize // SHARE))
 
 
 class Run:
@@ -155,7 +155,8 @@ class Run:
             y=zeros(units, batch),
             delta=zeros(units, batch),
             x_by_feature=zeros(plan.inputs[0], batch),
-            y_by_sample=zeros(self.config.batch, plan.first_column[-1]),
+            # Rows a power of two apart would compete for the same places of the cache.
+            y_by_sample=zeros(self.config.batch, plan.first_column[-1] + kernels.ROW),
             logits=zeros(classes, batch),
             d_logits=zeros(classes, batch),
             inverse_std=np.ones(units, dtype),
@@ -178,18 +179,26 @@ class Run:
         self._place += steps * batch
         return self._epoch_x[begin : self._place], self._epoch_y[begin : self._place]
 
+    def _constants(self, t: int) -> tuple[NDArray, NDArray, int]:
+        """Constants and decay of steps t + 1, … as `kernels.advance` takes them, and where they end."""
+        config, end = self.config, min(t + TABLE, self.config.steps)
+        steps, factors = np.arange(t + 1, end + 1), (1.0, self.config.gamma_lr, self.config.beta_lr)
+        constants = np.stack([config.constants(steps, factor) for factor in factors])
+        decay = [config.table(config.decay(steps, factor), len(steps)) for factor in factors]
+        return constants, np.stack(decay), end
+
     def _advance(
-        self, t: int, x: NDArray, y: NDArray, constants: NDArray, decay: NDArray,
+        self, t: int, x: NDArray, y: NDArray, constants: NDArray, decay: NDArray, first_step: int,
         stop: NDArray[np.int64], status: NDArray[np.int64],
     ) -> NDArray[np.float64]:  # fmt: skip
         """Steps t + 1 … through the batches of x, on all threads; their losses."""
-        steps = len(y) // self.config.batch
-        losses = np.full(steps, np.nan)
+        batch = self.config.batch
+        losses = np.full(len(y) // batch, np.nan)
 
         def work(rank: int) -> None:
             kernels.advance(
                 self.config.rule, self._plan, self._arrays, self._numbers,
-                self._architecture.normalized, x, y, constants, decay, t, steps,
+                self._architecture.normalized, batch, x, y, constants, decay, first_step, t,
                 self._team.gate, self._team.size, rank, stop, status, losses,
             )  # fmt: skip
 
@@ -199,8 +208,12 @@ class Run:
     def train(self, index: int, progress: Progress, stop: NDArray[np.int64]) -> TrainResult:
         """Take all steps; `stop` as in `kernels.advance`."""
         config, arrays = self.config, self._arrays
+        status = np.zeros(1, np.int64)
+        constants, decay, table_end = self._constants(0)
+        # No step at all: what has to be compiled is compiled before the clock starts. A copy, since
+        # read-only labels would be another type.
+        self._advance(0, self._samples[:0], self._y[:0].copy(), constants, decay, 0, stop, status)
         begin = time.perf_counter()
-        factors = (1.0, config.gamma_lr, config.beta_lr)
         times = np.asarray(config.times).tolist()
         records = [self._record(np.nan, 0)] if times[0] == 0 else []
         if self._architecture.normalized:
@@ -208,21 +221,15 @@ class Run:
                 self._parameters.gammas, self._numbers.threshold, 0, arrays.first_below,
                 arrays.steps_below,
             )  # fmt: skip
-        status = np.zeros(1, np.int64)
         failed, total, since = "", 0.0, 0
-        t = table_begin = table_end = 0
+        t = table_begin = 0
         while t < config.steps:
             if t == table_end:
-                table_begin, table_end = t, min(t + TABLE, config.steps)
-                steps = np.arange(t + 1, table_end + 1)
-                constants = np.stack([config.constants(steps, factor) for factor in factors])
-                decay = np.stack(
-                    [config.table(config.decay(steps, factor), len(steps)) for factor in factors]
-                )
+                table_begin = t
+                constants, decay, table_end = self._constants(t)
             until = times[len(records)] if len(records) < len(times) else config.steps
             x, y = self._next_batches(min(until, table_end) - t)
-            here = slice(t - table_begin, t - table_begin + len(y) // config.batch)
-            losses = self._advance(t, x, y, constants[:, here], decay[:, here], stop, status)
+            losses = self._advance(t, x, y, constants, decay, t - table_begin, stop, status)
             if status[0] == kernels.DIVERGED:
                 step = t + 1 + int(np.isfinite(losses).argmin())
                 failed = f"the loss is no longer finite at step {step}"

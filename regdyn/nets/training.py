@@ -214,8 +214,8 @@ def _check_memory(configs: Sequence[TrainConfig], side_by_side: int) -> None:
     for config in configs:
         a, size = config.architecture, DTYPES[config.dtype].itemsize
         parameters = sum(units * inputs for units, inputs in a.shapes)
-        # The network and a copy, the optimizer's state with a row to spare; initial weights in float64.
-        copies = 3 + len(config.rule.initial_state())
+        # The network and a copy, the state of the optimizer; initial weights in float64.
+        copies = 2 + len(config.rule.initial_state())
         # The training set once more and in the order of an epoch, activations of every layer over it at
         # the end, and temporary ones.
         numbers = 2 * a.n_inputs + sum(a.hidden) + 3 * max(a.hidden)

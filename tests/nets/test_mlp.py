@@ -96,12 +96,10 @@ def make_run(threads: int = 1, **settings: object) -> Run:
 def take_step(run: Run) -> tuple[float, NDArray, NDArray]:
     """Its loss, inputs (batch, features) and labels."""
     x, y = run._next_batches(1)
-    now, config = np.array([1]), run.config
-    constants = np.stack([config.constants(now, 1.0)] * 3)
-    decay = np.stack([config.table(config.decay(now, 1.0), 1)] * 3)
+    constants, decay, _ = run._constants(0)
     nothing = np.zeros(1, np.int64)
-    (loss,) = run._advance(0, x, y, constants, decay, nothing, nothing)
-    return loss, x[:, : config.dataset.x_train.shape[1]], y
+    (loss,) = run._advance(0, x, y, constants, decay, 0, nothing, nothing)
+    return loss, x[:, : run.config.dataset.x_train.shape[1]], y
 
 
 def parameters(network: Network) -> Gradients:

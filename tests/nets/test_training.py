@@ -18,6 +18,7 @@ from reference import PLACEMENTS, RULES, TORCH, advance_torch_scheduler, torch_s
 
 import regdyn
 from regdyn.errors import InvalidParameter
+from regdyn.nets import _mlp_kernel
 from regdyn.nets._run import Run, Snapshot
 from regdyn.nets._team import Team
 from regdyn.nets.mlp import Network
@@ -339,3 +340,11 @@ def test_measures_of_a_failed_run_say_why() -> None:
     (failed,) = train([TrainConfig(optimizer=regdyn.SGD(lr=1e30), norm="none", **SMALL)])
     with pytest.raises(InvalidParameter, match=r"did not fail.*no longer finite"):
         failed.layers  # noqa: B018
+
+
+def test_a_rule_is_compiled_once_for_each_type() -> None:
+    settings = SMALL | dict(optimizer="rmsprop")
+    for steps, times in ((5, [5]), (5, [1, 3, 5]), (40, [40])):
+        train([TrainConfig(**settings | dict(steps=steps, times=times))])
+    kinds = [(types[0], types[2].types[0].dtype) for types in _mlp_kernel.advance.signatures]
+    assert len(kinds) == len(set(kinds))
