@@ -10,6 +10,7 @@ of all variants and controls.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -82,6 +83,7 @@ def main() -> None:
             "scores": {variant: one.summary() for variant, one in told[name].items()},
             f"replay, {FINE} windows": fine.summary(),
             "baselines at half": baselines(told[name]["half"], runs),
+            "gradients at half": gradients(told[name]["half"], runs),
         }
     drawn = {
         name: {label: each[variant] for label, variant in DRAWN.items()} for name, each in told.items()
@@ -100,6 +102,47 @@ def recorded(told: Forecast, values: list[list[np.ndarray]]) -> np.ndarray:
     """For the units of a forecast, what each run has for each layer and unit."""
     places = zip(told.run, told.layer, told.unit)
     return np.array([values[run][layer][unit] for run, layer, unit in places])
+
+
+def gradients(told: Forecast, runs: list[TrainResult]) -> dict[str, Any]:
+    """Medians over the units of each layer and fate, [in the quarter before half, after half].
+
+    Support is the mean gradient as far as it keeps gamma away from 0, distance |gamma| over the
+    learning rate. h is the slope of the mean gradient over gamma between the units of a layer, before
+    half, its median over the runs.
+    """
+    sign = np.where(told.gamma < 0, -1.0, 1.0)
+    spans = slice(HALF - QUARTER + 1, HALF + 1), slice(HALF + 1, None)
+
+    def means(of: Callable[[TrainResult], list[np.ndarray]]) -> list[np.ndarray]:
+        """Of each unit over each span."""
+        values = [of(run) for run in runs]
+        return [recorded(told, [[x[span].mean(axis=0) for x in v] for v in values]) for span in spans]
+
+    numbers = {
+        "support": [-sign * x for x in means(lambda run: [g.gamma_mean for g in run.gradients])],
+        "std": means(lambda run: [g.gamma_std for g in run.gradients]),
+        "distance": means(lambda run: [np.abs(x) / run.config.rule.lr for x in run.gamma]),
+    }
+    lr = runs[0].config.rule.lr
+    shown: dict[str, Any] = {}
+    for k in np.unique(told.layer):
+        layer: dict[str, Any] = {}
+        for fate, died in (("died", told.died), ("lived", ~told.died)):
+            units = (told.layer == k) & died
+            if units.any():
+                layer[fate] = {"units": int(units.sum())} | {
+                    name: [float(np.median(x[units])) for x in both] for name, both in numbers.items()
+                }
+        slopes = []
+        for run in np.unique(told.run):
+            units = (told.layer == k) & (told.run == run)
+            if units.sum() > 2:
+                gamma, support = lr * numbers["distance"][0][units], numbers["support"][0][units]
+                slopes.append(-float(np.polyfit(gamma, support, 1)[0]))
+        layer["h"] = float(np.median(slopes)) if slopes else None
+        shown[f"layer {k + 1}"] = layer
+    return shown
 
 
 def baselines(told: Forecast, runs: list[TrainResult]) -> dict[str, Any]:

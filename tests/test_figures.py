@@ -84,6 +84,10 @@ def test_forecast(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (method,) = json.loads((tmp_path / "forecast.json").read_text())["methods"].values()
     assert method["scores"]["replay"]["died_predicted"] == 0
     assert method["baselines at half"]["gamma"]["auc"]["value"] is None
+    for layer in method["gradients at half"].values():
+        assert layer["lived"]["units"] == 256 and "died" not in layer
+        for distance in layer["lived"]["distance"]:  # from 1, by at most lr = 1e-3 a step
+            assert 952 < distance < 1048 and distance != 1000
     with xarray.open_dataset(tmp_path / "forecast.nc", engine="h5netcdf") as data:
         assert data.sizes["row"] == 3 * 512
         assert not np.any(np.isfinite(data["observed_time"]))  # no idle scale dies within 48 steps
