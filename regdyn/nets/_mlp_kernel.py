@@ -309,6 +309,18 @@ def _lanes(theta: Any, plan: Any, entry: Any) -> Any:
 
 
 @inlined
+def _tail(gradient: Any, plan: Any, entry: Any) -> Any:
+    """From an entry of the plan on, of the gradients that are kept: see `Arrays`."""
+    return gradient[(plan.first_block[entry] - plan.first_block[len(plan.units) - 1]) * LANES :]
+
+
+@inlined
+def _outputs(arrays: Any, plan: Any, layer: Any) -> Any:
+    """(batch, row of the weights above) of a hidden layer."""
+    return arrays.y_by_sample[:, plan.first_column[layer] : plan.first_column[layer + 1]]
+
+
+@inlined
 def _weights(theta: Any, plan: Any, layer: Any) -> Any:
     """(units, inputs) of a layer."""
     units, row = plan.units[layer], plan.row[layer]
@@ -364,9 +376,8 @@ def _backward(
 ) -> None:  # fmt: skip
     above = _weights(arrays.theta, plan, layer + 1)
     scales = _lanes(arrays.theta, plan, len(plan.units))
-    first_tail = plan.first_block[len(plan.units) - 1] * LANES
-    d_scales = arrays.gradient[plan.first_block[len(plan.units)] * LANES - first_tail :]
-    d_shifts = arrays.gradient[plan.first_block[len(plan.units) + 1] * LANES - first_tail :]
+    d_scales = _tail(arrays.gradient, plan, len(plan.units))
+    d_shifts = _tail(arrays.gradient, plan, len(plan.units) + 1)
     first, last = share(plan.units[layer], rank, members)
     for begin in range(first, last, TOGETHER_BACK):
         end = min(begin + TOGETHER_BACK, last)
@@ -426,13 +437,11 @@ def advance(
         (steps,): mean loss of each batch; NaN where no step was taken.
     """
     depth = len(plan.units) - 1
-    first_tail = plan.first_block[depth] * LANES
     classes, row = plan.units[depth], plan.row[depth]
     bias_at = classes * row
     features = plan.inputs[0]
     feature, last_feature = features * rank // members, features * (rank + 1) // members
     top = arrays.y[plan.first_unit[depth - 1] :]
-    top_by_sample = arrays.y_by_sample[:, plan.first_column[depth - 1] : plan.first_column[depth]]
     for s in range(len(losses)):
         samples = x[s * batch : (s + 1) * batch]
         _transpose(
@@ -468,19 +477,18 @@ def advance(
             meet(gate, members)
             # Nobody reads the weights above any more.
             if layer < depth - 1:
-                first = plan.first_column[layer]
-                outputs = arrays.y_by_sample[:, first : first + plan.row[layer + 1]]
+                outputs = _outputs(arrays, plan, layer)
                 _learn(rule, plan, arrays, batch, layer + 1, outputs, c, decay[0, at], rank, members)
         _learn(rule, plan, arrays, batch, 0, samples, c, decay[0, at], rank, members)
         if rank == members - 1:
             d_weights = arrays.gradient[:bias_at].reshape(classes, row)
-            product(arrays.d_logits[:, :batch], top_by_sample, d_weights)
+            product(arrays.d_logits[:, :batch], _outputs(arrays, plan, depth - 1), d_weights)
             for k in range(3):
                 if k == 1 and not normalized:
                     continue
                 first, last = plan.first_block[depth + k], plan.first_block[depth + k + 1]
                 update(
-                    rule, arrays.theta, arrays.gradient[first * LANES - first_tail :], arrays.state,
+                    rule, arrays.theta, _tail(arrays.gradient, plan, depth + k), arrays.state,
                     first, last, rule.constants_at(constants[k], at), decay[k, at],
                 )  # fmt: skip
             if normalized:

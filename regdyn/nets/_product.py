@@ -169,35 +169,12 @@ def make_product(width: int, rows: int) -> Any:
                 while i < m:
                     at_a = a.ctypes.data + i * row_a + first * step_a
                     at_c = out.ctypes.data + i * row_c + j * size
+                    tile = (at_a, row_a, step_a, at_b, row_b, at_c, row_c, inner, adding, number)
                     if i < tiled:
-                        strip(
-                            vectors,
-                            at_a,
-                            row_a,
-                            step_a,
-                            at_b,
-                            row_b,
-                            at_c,
-                            row_c,
-                            inner,
-                            adding,
-                            number,
-                        )
+                        strip(vectors, *tile)
                         i += rows
                     else:
-                        row(
-                            vectors,
-                            at_a,
-                            row_a,
-                            step_a,
-                            at_b,
-                            row_b,
-                            at_c,
-                            row_c,
-                            inner,
-                            adding,
-                            number,
-                        )
+                        row(vectors, *tile)
                         i += 1
 
     return product
