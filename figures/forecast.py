@@ -10,7 +10,6 @@ of all variants and controls.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -33,6 +32,8 @@ REPLICAS = 32
 WINDOWS = 48
 FINE = 240
 HALF, QUARTER = WINDOWS // 2, WINDOWS // 4
+# Windows of the quarter before half, and of all after half.
+BEFORE, AFTER = slice(HALF - QUARTER + 1, HALF + 1), slice(HALF + 1, None)
 
 # Index of the cut among the recorded times, and options.
 VARIANTS: dict[str, tuple[int, dict[str, Any]]] = {
@@ -104,6 +105,11 @@ def recorded(told: Forecast, values: list[list[np.ndarray]]) -> np.ndarray:
     return np.array([values[run][layer][unit] for run, layer, unit in places])
 
 
+def means(told: Forecast, values: list[list[np.ndarray]], windows: slice) -> np.ndarray:
+    """As `recorded`, of values with a row for each window."""
+    return recorded(told, [[x[windows].mean(axis=0) for x in layers] for layers in values])
+
+
 def gradients(told: Forecast, runs: list[TrainResult]) -> dict[str, Any]:
     """Medians over the units of each layer and fate, [in the quarter before half, after half].
 
@@ -111,20 +117,17 @@ def gradients(told: Forecast, runs: list[TrainResult]) -> dict[str, Any]:
     learning rate. h is the slope of the mean gradient over gamma between the units of a layer, before
     half, its median over the runs.
     """
-    sign = np.where(told.gamma < 0, -1.0, 1.0)
-    spans = slice(HALF - QUARTER + 1, HALF + 1), slice(HALF + 1, None)
-
-    def means(of: Callable[[TrainResult], list[np.ndarray]]) -> list[np.ndarray]:
-        """Of each unit over each span."""
-        values = [of(run) for run in runs]
-        return [recorded(told, [[x[span].mean(axis=0) for x in v] for v in values]) for span in spans]
-
-    numbers = {
-        "support": [-sign * x for x in means(lambda run: [g.gamma_mean for g in run.gradients])],
-        "std": means(lambda run: [g.gamma_std for g in run.gradients]),
-        "distance": means(lambda run: [np.abs(x) / run.config.rule.lr for x in run.gamma]),
-    }
-    lr = runs[0].config.rule.lr
+    sign, lr = np.where(told.gamma < 0, -1.0, 1.0), runs[0].config.rule.lr
+    mean, std = (
+        [[getattr(layer, name) for layer in run.gradients] for run in runs]
+        for name in ("gamma_mean", "gamma_std")
+    )
+    gamma = [[np.abs(x) for x in run.gamma] for run in runs]
+    support, size, noise = (
+        [means(told, values, windows) for windows in (BEFORE, AFTER)] for values in (mean, gamma, std)
+    )
+    support = [-sign * x for x in support]
+    numbers = {"support": support, "std": noise, "distance": [x / lr for x in size]}
     shown: dict[str, Any] = {}
     for k in np.unique(told.layer):
         layer: dict[str, Any] = {}
@@ -138,8 +141,7 @@ def gradients(told: Forecast, runs: list[TrainResult]) -> dict[str, Any]:
         for run in np.unique(told.run):
             units = (told.layer == k) & (told.run == run)
             if units.sum() > 2:
-                gamma, support = lr * numbers["distance"][0][units], numbers["support"][0][units]
-                slopes.append(-float(np.polyfit(gamma, support, 1)[0]))
+                slopes.append(-float(np.polyfit(size[0][units], support[0][units], 1)[0]))
         layer["h"] = float(np.median(slopes)) if slopes else None
         shown[f"layer {k + 1}"] = layer
     return shown
@@ -147,8 +149,7 @@ def gradients(told: Forecast, runs: list[TrainResult]) -> dict[str, Any]:
 
 def baselines(told: Forecast, runs: list[TrainResult]) -> dict[str, Any]:
     """Scores of simple predictors at half: std of the gradient; gamma on a straight line."""
-    known = slice(HALF - QUARTER + 1, HALF + 1)
-    std = recorded(told, [[g.gamma_std[known].mean(axis=0) for g in run.gradients] for run in runs])
+    std = means(told, [[layer.gamma_std for layer in run.gradients] for run in runs], BEFORE)
     before = recorded(told, [[gamma[HALF - QUARTER] for gamma in run.gamma] for run in runs])
     fall = (before - told.gamma) / told.horizon * WINDOWS / QUARTER
     with np.errstate(divide="ignore"):
