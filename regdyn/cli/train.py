@@ -248,7 +248,7 @@ def _runs(options: Mapping[str, Any]) -> tuple[list[_Run], Dataset]:
         more = f"{MOST_RUNS} or more" if len(seeds) > MOST_RUNS else count
         raise InvalidParameter("seed", f"such that there are at most {MOST_RUNS} runs", more)
     slope = check_number("slope", options["slope"], "[0, 1]")
-    if slope != 0.01 and options["activation"] != "leaky_relu":
+    if slope != TrainConfig.slope and options["activation"] != "leaky_relu":
         raise InvalidParameter("slope", "left out but for leaky_relu", slope)
     shared = {
         name: options[name]
