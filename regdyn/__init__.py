@@ -25,7 +25,7 @@ _HOME = {
     "forecast": "regdyn.nets.forecast",
     "Forecast": "regdyn.nets.forecast",
     "TrainResult": "regdyn.nets.result",
-    "save_runs": "regdyn.nets.result",
+    "save_runs": "regdyn.nets.run_result",
     "Network": "regdyn.nets.mlp",
     "Dataset": "regdyn.nets.data",
     "make_dataset": "regdyn.nets.data",
@@ -85,7 +85,8 @@ if TYPE_CHECKING:
     from regdyn.nets.data import Dataset, make_dataset
     from regdyn.nets.forecast import Forecast, forecast
     from regdyn.nets.mlp import Network
-    from regdyn.nets.result import TrainResult, save_runs
+    from regdyn.nets.result import TrainResult
+    from regdyn.nets.run_result import save_runs
     from regdyn.nets.training import TrainConfig, train
     from regdyn.optimizers import (
         OPTIMIZERS,

@@ -57,3 +57,26 @@ class OutsideDomain(RegdynError, ValueError):
     def __str__(self) -> str:
         values = ", ".join(f"{name} = {value:g}" for name, value in self.got.items())
         return f"the closed form needs {self.requirement}" + (f"; got {values}" if values else "")
+
+
+class MissingData(RegdynError):
+    """A data set is in files that are not here and that regdyn does not download.
+
+    Parameters
+    ----------
+    what
+        The sentence that says what is missing.
+    source
+        The address where it is published.
+    command
+        The shell command that gets it.
+    """
+
+    def __init__(self, what: str, source: str, command: str) -> None:
+        self.what = what
+        self.source = source
+        self.command = command
+        super().__init__(what, source, command)
+
+    def __str__(self) -> str:
+        return f"{self.what}, from {self.source}: {self.command}"

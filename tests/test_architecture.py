@@ -20,12 +20,13 @@ ALLOWED: dict[str, set[str]] = {
     "dynamics": {"optimizers", "files", "plots"},
     "plots": {"dynamics", "files", "nets", "optimizers", "theorems"},
     "nets": {"dynamics", "files", "optimizers", "plots", "theorems"},
+    "cnn": {"dynamics", "files", "nets", "optimizers"},
     "findings": {"nets", "optimizers", "dynamics", "theorems"},
     "verdicts": {"dynamics", "findings", "optimizers", "theorems"},
     "prediction": {"optimizers", "theorems"},
     "report": {"files", "plots", "theorems", "verdicts"},
     "cli": {
-        "__init__", "dynamics", "files", "findings", "nets", "optimizers", "plots", "prediction",
+        "__init__", "cnn", "dynamics", "files", "findings", "nets", "optimizers", "plots", "prediction",
         "report", "theorems", "verdicts",
     },
     "__init__": {"dynamics", "findings", "nets", "optimizers", "prediction", "theorems", "verdicts"},
@@ -74,8 +75,17 @@ def test_rules_and_theorems_need_no_compiler() -> None:
             assert not {m.split(".")[0] for m in imports(file)} & {"numba", "llvmlite", "torch", "jax"}
 
 
+def test_the_core_needs_no_torch() -> None:
+    """Nothing outside regdyn/cnn imports it, and what reads or draws images there does not either."""
+    free = {PACKAGE / "cnn" / name for name in ("__init__.py", "data.py", "objects.py")}
+    for file in PACKAGE.rglob("*.py"):
+        if PACKAGE / "cnn" not in file.parents or file in free:
+            assert "torch" not in {m.split(".")[0] for m in imports(file)}, file
+
+
 def test_nothing_is_unpickled() -> None:
     for file in PACKAGE.rglob("*.py"):
         assert "pickle" not in imports(file)
         text = file.read_text()
         assert text.count("np.load(") == text.count("allow_pickle=False")
+        assert "torch.load" not in text

@@ -31,7 +31,7 @@ from regdyn.parameters import check_integer, check_number
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from regdyn.nets._run import Snapshot
+    from regdyn.nets.config import Snapshot
     from regdyn.nets.data import Dataset
     from regdyn.nets.result import TrainResult
     from regdyn.nets.sparsity import LayerSparsity
@@ -138,7 +138,7 @@ def train(**options: Any) -> int:
 
       regdyn train --opt adam,sgd --lam 1e-3 --width 32 --steps 500
     """
-    from regdyn.nets.result import save_runs, training_format
+    from regdyn.nets.run_result import save_runs, training_format
 
     get = options.__getitem__
     suffix = check_outputs(options, training_format)
@@ -223,9 +223,10 @@ def _seeds(text: str) -> list[int]:
 def _runs(options: Mapping[str, Any]) -> tuple[list[_Run], Dataset]:
     """A run for each combination of what was asked for, configured where that is possible."""
     from regdyn.dynamics.schedules import parse_schedule
+    from regdyn.nets.config import MAX_STEPS
     from regdyn.nets.data import make_dataset
     from regdyn.nets.mlp import MAX_DEPTH, MAX_WIDTH
-    from regdyn.nets.training import MAX_STEPS, TrainConfig
+    from regdyn.nets.training import TrainConfig
 
     rules, regularizations, lams = make_decays(dict(options))
     # Without decay its strength makes no difference.

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +15,7 @@ from regdyn.dynamics.random import LANES
 from regdyn.nets import _mlp_kernel as kernels
 from regdyn.nets._product import LINE
 from regdyn.nets._team import Team
+from regdyn.nets.config import Progress, Snapshot
 from regdyn.nets.mlp import EPS, MOMENTUM, Architecture, Network
 from regdyn.nets.result import Record, TrainResult
 from regdyn.nets.sparsity import NORM_THRESHOLD
@@ -31,20 +31,6 @@ GRADIENT_BYTES = 2**18
 
 SHARE = 160 * 2**10
 """Least bytes of the widest layer's weights for each thread: with fewer, waiting eats up the gain."""
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """Where a run stands."""
-
-    run: int
-    step: int
-    loss: float
-    test_error: float
-    sparsity: float
-
-
-Progress = Callable[[Snapshot], None]
 
 
 def _up(n: int, step: int) -> int:

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +19,16 @@ from regdyn.errors import InvalidParameter
 from regdyn.files import load_arrays
 from regdyn.parameters import check_choice, check_integer, check_number, real_array
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+    Made = TypeVar("Made", bound=DataclassInstance)
+
 MAX_SEED = 2**63 - 1
 MAX_IMAGES = 100_000
+
+ARRAYS = ("x_train", "y_train", "x_test", "y_test")
+"""What a .npz file of examples holds."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,25 +114,12 @@ def prepare(
         examples, a class without training example, an empty test set.
     """
     train, test = _features("x_train", x_train), _features("x_test", x_test)
-    if len(train) < 2:
-        raise InvalidParameter("x_train", "at least 2 examples", len(train))
     if train.shape[1] == 0:
         raise InvalidParameter("x_train", "examples of at least 1 feature", f"shape {train.shape}")
-    if len(test) == 0:
-        raise InvalidParameter("x_test", "at least 1 example", 0)
     if train.shape[1] != test.shape[1]:
         wanted = f"of {train.shape[1]} features, as x_train is"
         raise InvalidParameter("x_test", wanted, test.shape[1])
-    labels = _labels("y_train", y_train, len(train))
-    classes = np.unique(labels)
-    if len(classes) < 2 and classes[0] == 0:
-        raise InvalidParameter("y_train", "of at least 2 classes", "class 0 alone")
-    gaps = np.flatnonzero(classes != np.arange(len(classes)))
-    if len(gaps):
-        wanted = f"labels of which each of 0 … {classes[-1]} occurs"
-        raise InvalidParameter("y_train", wanted, f"no example of class {gaps[0]}")
-    n_classes = len(classes)
-    test_labels = _labels("y_test", y_test, len(test), n_classes)
+    labels, test_labels, n_classes, untested = check_classes(y_train, y_test, len(train), len(test))
     if image_shape is not None and image_shape[0] * image_shape[1] != train.shape[1]:
         raise InvalidParameter("image_shape", f"of {train.shape[1]} pixels", image_shape)
 
@@ -138,15 +133,52 @@ def prepare(
             "are constant in the training set and are"
         )  # fmt: skip
         notes.append(f"{some} of {all_} features {was} set to 0")
-    missing = np.setdiff1d(classes, test_labels)
-    if len(missing):
-        which = f"class{'es' * (len(missing) > 1)} {_listed(missing)}"
-        notes.append(f"the test set has no example of {which}; the test error is over the others")
+    notes.extend(untested)
     for array in (train, labels, test, test_labels, mean, std):
         array.setflags(write=False)
     return Dataset(
         name, train, labels, test, test_labels, n_classes, tuple(notes), image_shape, mean, std
     )  # fmt: skip
+
+
+def check_classes(
+    y_train: Any, y_test: Any, n_train: int, n_test: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], int, tuple[str, ...]]:
+    """Labels of both sets, new arrays; the number of classes; a note on those that are not tested.
+
+    Parameters
+    ----------
+    y_train, y_test
+        Whole numbers (n,); the classes are 0 … the greatest training label.
+    n_train, n_test
+        Number of examples in each set.
+
+    Raises
+    ------
+    InvalidParameter
+        Named after the set: fewer than 2 training examples or classes, an empty test set, a class
+        without training example; labels that differ in number from the examples or are not whole
+        numbers from 0.
+    """
+    if n_train < 2:
+        raise InvalidParameter("x_train", "at least 2 examples", n_train)
+    if n_test == 0:
+        raise InvalidParameter("x_test", "at least 1 example", 0)
+    labels = _labels("y_train", y_train, n_train)
+    classes = np.unique(labels)
+    if len(classes) < 2 and classes[0] == 0:
+        raise InvalidParameter("y_train", "of at least 2 classes", "class 0 alone")
+    gaps = np.flatnonzero(classes != np.arange(len(classes)))
+    if len(gaps):
+        wanted = f"labels of which each of 0 … {classes[-1]} occurs"
+        raise InvalidParameter("y_train", wanted, f"no example of class {gaps[0]}")
+    test_labels = _labels("y_test", y_test, n_test, len(classes))
+    missing = np.setdiff1d(classes, test_labels)
+    if not len(missing):
+        return labels, test_labels, len(classes), ()
+    which = f"class{'es' * (len(missing) > 1)} {_listed(missing)}"
+    note = f"the test set has no example of {which}; the test error is over the others"
+    return labels, test_labels, len(classes), (note,)
 
 
 def _listed(numbers: NDArray[np.int64]) -> str:
@@ -417,7 +449,7 @@ def load_npz(path: str | os.PathLike[str]) -> Dataset:
         For "data": the file is missing, not an .npz, lacks an array or holds pickled objects, or
         `prepare` refuses what is in it.
     """
-    arrays = load_arrays("data", path, ("x_train", "y_train", "x_test", "y_test"))
+    arrays = load_arrays("data", path, ARRAYS)
     shape, other = arrays["x_train"].shape[1:], arrays["x_test"].shape[1:]
     if shape != other and (len(shape) > 1 or len(other) > 1):
         raise InvalidParameter(
@@ -462,9 +494,20 @@ def make_dataset(text: str) -> Dataset:
 @functools.lru_cache(maxsize=16)
 def _named(text: str) -> Dataset:
     """The data set that `make_dataset` makes of a name, made once."""
+    return make_named(text, _MAKERS)
+
+
+def make_named(text: str, makers: Mapping[str, Callable[..., Made]]) -> Made:
+    """What one of `makers` makes of `text`, NAME or NAME:KEY=VALUE,…, called by that text.
+
+    Raises
+    ------
+    InvalidParameter
+        For "data": an unknown name or key, or whatever the maker refuses.
+    """
     name, colon, settings = text.partition(":")
-    check_choice("data", name, [*DATASETS, "a path ending in .npz"])
-    make = _MAKERS[name]
+    check_choice("data", name, [*makers, "a path ending in .npz"])
+    make = makers[name]
     known = list(inspect.signature(make).parameters)
     wanted = f"{name} or {name}:KEY=VALUE,…"
     values: dict[str, str] = {}

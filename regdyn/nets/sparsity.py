@@ -15,7 +15,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -304,20 +304,44 @@ class ActivationRecord:
     def add(self, activations: ArrayLike) -> None:
         """Take in a batch of shape (units, samples) or (units, samples, height, width)."""
         batch = np.asarray(activations)
-        pooled = absolute = pooled_activations(batch)
-        if len(pooled) != self.units:
-            raise InvalidParameter("activations", f"of {self.units} units", len(pooled))
-        if self.positive:
-            pooled = pooled_activations(batch, positive=True)
-        self.samples += pooled.shape[1]
-        self._positions += batch[0].size
-        self._active += np.count_nonzero(batch > 0, axis=tuple(range(1, batch.ndim)))
-        np.maximum(self._peak, absolute.max(axis=1, initial=0.0), out=self._peak)
-        np.maximum(self._pooled_peak, pooled.max(axis=1, initial=0.0), out=self._pooled_peak)
+        pooled = pooled_activations(batch)
+        rest = tuple(range(1, batch.ndim))
+        self.add_pooled(
+            pooled_activations(batch, positive=True) if self.positive else pooled,
+            peak=pooled.max(axis=1, initial=0.0),
+            active=np.count_nonzero(batch > 0, axis=rest),
+            positions=math.prod(batch.shape[2:]),
+        )
+
+    def add_pooled(
+        self, pooled: ArrayLike, *, peak: ArrayLike, active: ArrayLike, positions: int
+    ) -> None:
+        """Take in a batch of which the maxima were taken elsewhere, such as on a GPU.
+
+        Parameters
+        ----------
+        pooled
+            p of `pooled_activations`, of max(y, 0) for `positive`, shape (units, samples).
+        peak
+            Greatest absolute activation of the batch, shape (units,).
+        active
+            Number of samples and positions with an activation above 0, shape (units,).
+        positions
+            Positions of a sample.
+        """
+        wanted = f"of shape ({self.units}, samples)"
+        values = _not_negative("pooled", _finite("pooled", pooled, wanted, least=2, most=2))
+        if len(values) != self.units:
+            raise InvalidParameter("activations", f"of {self.units} units", len(values))
+        self.samples += values.shape[1]
+        self._positions += values.shape[1] * positions
+        self._active += np.asarray(active)
+        np.maximum(self._peak, _vector("peak", peak, self.units), out=self._peak)
+        np.maximum(self._pooled_peak, values.max(axis=1, initial=0.0), out=self._pooled_peak)
         if self._known is not None:
-            self._above += _counts_above(pooled, self._known, self.threshold)
+            self._above += _counts_above(values, self._known, self.threshold)
         if self._kept is not None:
-            self._kept.append(pooled)
+            self._kept.append(values)
 
     @property
     def peak(self) -> Array:
@@ -359,6 +383,19 @@ class ActivationRecord:
     def _require_samples(self) -> None:
         if self.samples == 0:
             raise InvalidParameter("activations", "added for at least one sample")
+
+
+class Activity(Protocol):
+    """What `summary` needs to know of a layer's activations, such as an `ActivationRecord`."""
+
+    @property
+    def units(self) -> int: ...
+    @property
+    def peak(self) -> Array: ...
+    @property
+    def active_share(self) -> Array: ...
+    @property
+    def universality(self) -> Array | None: ...
 
 
 # What batch normalisation predicts of the units
@@ -764,7 +801,7 @@ def summary(
     alpha: float = 0.0,
     slope: float | None = 0.0,
     weights: ArrayLike | None = None,
-    record: ActivationRecord | None = None,
+    record: Activity | None = None,
 ) -> LayerSparsity:
     """Everything that can be said of a layer from what is given: a checkpoint has no activations.
 

@@ -8,28 +8,24 @@ from dataclasses import dataclass
 from threading import Lock
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from regdyn.dynamics._jit import on_compile
 from regdyn.dynamics.engine import check_memory, thread_count
-from regdyn.dynamics.optimization import DTYPES, OptimizationConfig
+from regdyn.dynamics.optimization import DTYPES
 from regdyn.errors import InvalidParameter
 from regdyn.nets._mlp_kernel import N_SUMS
-from regdyn.nets._run import Progress, Run, Snapshot, team_size
+from regdyn.nets._run import Run, team_size
 from regdyn.nets._team import Team, thread_arithmetic
+from regdyn.nets.config import NetworkConfig, Progress, Snapshot, nothing
 from regdyn.nets.data import Dataset, make_dataset
-from regdyn.nets.mlp import INITS, Architecture
+from regdyn.nets.mlp import Architecture
 from regdyn.nets.result import TrainResult
-from regdyn.parameters import check_choice, check_integer, check_number, real_array
-
-MAX_STEPS = 10**9
-N_TIMES = 50
-"""Recorded times of a run, besides step 0, unless told."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig(OptimizationConfig):
+class TrainConfig(NetworkConfig):
     """One training run of a fully connected network.
 
     Decay acts on every parameter: weights, gamma, beta and biases, as one weight_decay does in torch.
@@ -40,24 +36,14 @@ class TrainConfig(OptimizationConfig):
     ----------
     data
         A `Dataset`, or what `regdyn.nets.data.make_dataset` takes.
-    hidden, activation, slope, norm, alpha
+    hidden, norm
         See `Architecture`.
-    gamma0, beta0
-        Start of every gamma and beta.
-    gamma_lr, beta_lr
-        Factors on the learning rate of gamma and beta.
-    init
-        Start of the weights: "xavier" or "he", with the gain of the activation.
-    batch
-        Samples of a step, at least 2 with batch normalisation.
     threshold
         A unit with |gamma| below it counts as dead (mehta2019, section 2.1).
-    times
-        Steps at which losses, errors and parameters are recorded; 50 evenly spaced ones where None.
     seed
         Of the initial weights and of the order of the samples.
     others
-        See `OptimizationConfig`.
+        See `NetworkConfig` and `OptimizationConfig`.
 
     Raises
     ------
@@ -65,26 +51,12 @@ class TrainConfig(OptimizationConfig):
         Naming the first parameter that cannot be used and what is allowed.
     """
 
-    lam: float = 1e-3
-    steps: int = 6000
-    dtype: str = "float32"
     data: Dataset | str = "digits"
     hidden: tuple[int, ...] = (256, 256)
-    activation: str = "relu"
-    slope: float = 0.01
     norm: str = "batch"
-    alpha: float = 0.0
-    gamma0: float = 1.0
-    beta0: float = 0.0
-    gamma_lr: float = 1.0
-    beta_lr: float = 1.0
-    init: str = "xavier"
-    batch: int = 40
-    times: ArrayLike | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_integer("steps", self.steps, 1, MAX_STEPS)
         if isinstance(self.data, str):
             self._store("data", make_dataset(self.data))
         elif not isinstance(self.data, Dataset):
@@ -92,29 +64,8 @@ class TrainConfig(OptimizationConfig):
         architecture = self.architecture
         for name in ("hidden", "activation", "slope", "norm", "alpha"):
             self._store(name, getattr(architecture, name))
-        for name in ("gamma0", "beta0"):
-            self._store(name, check_number(name, getattr(self, name), "(-inf, inf)"))
-        for name in ("gamma_lr", "beta_lr"):
-            self._store(name, check_number(name, getattr(self, name), "[0, inf)"))
-        if not architecture.normalized:
-            for name in ("gamma0", "gamma_lr"):
-                if getattr(self, name) != 1:
-                    raise InvalidParameter(name, "1 without normalisation", getattr(self, name))
-        self._store("init", check_choice("init", self.init, INITS))
-        least = 2 if architecture.normalized else 1
-        self._store("batch", check_integer("batch", self.batch, least, len(self.dataset.y_train)))
-        self._store("times", self._checked_times())
-
-    def _checked_times(self) -> NDArray[np.int64]:
-        if self.times is None:
-            return np.unique(np.linspace(0, self.steps, N_TIMES + 1).round().astype(np.int64))
-        wanted = f"increasing integers in [0, {self.steps}]"
-        times = np.atleast_1d(real_array("times", self.times, wanted))
-        if times.ndim != 1 or times.dtype.kind not in "iu" or not len(times):
-            raise InvalidParameter("times", wanted)
-        if np.any(np.diff(times) <= 0) or times[0] < 0 or times[-1] > self.steps:
-            raise InvalidParameter("times", wanted)
-        return times.astype(np.int64)
+        self._check_scales()
+        self._check_batch(len(self.dataset.y_train))
 
     @property
     def dataset(self) -> Dataset:
@@ -135,9 +86,23 @@ class TrainConfig(OptimizationConfig):
             alpha=self.alpha,
         )
 
+    @property
+    def normalized(self) -> bool:
+        return self.architecture.normalized
 
-def nothing(snapshot: Snapshot) -> None:
-    """What is called at recorded times unless the caller asks for more."""
+    @property
+    def task(self) -> str:
+        return str(self.dataset)
+
+    @property
+    def data_name(self) -> str:
+        return self.dataset.name
+
+    @property
+    def network(self) -> str:
+        first, depth = self.hidden[0], len(self.hidden)
+        alike = len(set(self.hidden)) == 1 < depth
+        return f"{depth} x {first} units" if alike else f"{'-'.join(map(str, self.hidden))} units"
 
 
 def train(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import sqrt
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from regdyn.optimizers.base import Number, Optimizer
 from regdyn.parameters import number
@@ -43,3 +43,6 @@ class Adadelta(Optimizer):
         delta = sqrt((u + eps) / (v + eps)) * g
         u = rho * u + intake * (delta * delta)
         return theta - lr * delta, (v, u)
+
+    def torch_equivalent(self) -> tuple[str, dict[str, Any]]:
+        return "Adadelta", {"rho": self.rho, "eps": self.eps}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import sqrt
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from regdyn.optimizers.base import Number, Optimizer
 from regdyn.parameters import number
@@ -46,3 +46,10 @@ class Adagrad(Optimizer):
         size, eps_root, eps = c
         total = total + g * g
         return theta - size * g / (sqrt(total + eps_root) + eps), (total,)
+
+    def torch_equivalent(self) -> tuple[str, dict[str, Any]]:
+        self._torch_needs(eps_root=0.0)
+        return "Adagrad", {
+            "lr_decay": self.lr_decay, "eps": self.eps,
+            "initial_accumulator_value": self.initial_accumulator,
+        }  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import sqrt
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from regdyn.optimizers.base import Number, Optimizer
 from regdyn.parameters import flag, number
@@ -51,3 +51,7 @@ class Adam(Optimizer):
         m = beta1 * m + intake1 * g
         v = beta2 * v + intake2 * (g * g)
         return theta - size * m / (sqrt(v * correction + eps_root) + eps), (m, v)
+
+    def torch_equivalent(self) -> tuple[str, dict[str, Any]]:
+        self._torch_needs(eps_root=0.0, bias_correction=True)
+        return "Adam", {"betas": (self.beta1, self.beta2), "eps": self.eps}

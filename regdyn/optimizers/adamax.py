@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from regdyn.optimizers.base import Number, Optimizer
 from regdyn.parameters import flag, number
@@ -46,3 +46,7 @@ class AdaMax(Optimizer):
         m = beta1 * m + intake1 * g
         u = max(beta2 * u, abs(g) + eps)
         return theta - size * m / (u + eps_denominator), (m, u)
+
+    def torch_equivalent(self) -> tuple[str, dict[str, Any]]:
+        self._torch_needs(eps_denominator=0.0, bias_correction=True)
+        return "Adamax", {"betas": (self.beta1, self.beta2), "eps": self.eps}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import sqrt
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from regdyn.optimizers.base import Number, Optimizer
 from regdyn.parameters import flag, number
@@ -57,3 +57,7 @@ class AMSGrad(Optimizer):
         v = beta2 * v + intake2 * (g * g)
         v_max = max(v_max, v * inner)
         return theta - size * m / (sqrt(v_max * outer + eps_root) + eps), (m, v, v_max)
+
+    def torch_equivalent(self) -> tuple[str, dict[str, Any]]:
+        self._torch_needs(eps_root=0.0, bias_correction=True, max_after_correction=False)
+        return "Adam", {"betas": (self.beta1, self.beta2), "eps": self.eps, "amsgrad": True}

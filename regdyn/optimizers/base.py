@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeAlias
 
+from regdyn.errors import InvalidParameter
 from regdyn.parameters import check_choice, check_fields
 
 Number: TypeAlias = Any
@@ -53,6 +54,22 @@ class Optimizer:
     ) -> tuple[float, tuple[float, ...]]:
         """The parameter and the state after one step with gradient g and c = constants(t, lr)."""
         raise NotImplementedError
+
+    def torch_equivalent(self) -> tuple[str, dict[str, Any]]:
+        """The class of torch.optim that computes this rule, and its arguments without learning rate.
+
+        Raises
+        ------
+        InvalidParameter
+            For a rule that torch does not have, or a hyperparameter that makes it another one.
+        """
+        raise InvalidParameter("optimizer", "one of torch.optim's", self.name)
+
+    def _torch_needs(self, **values: float | bool) -> None:
+        for name, needed in values.items():
+            value = getattr(self, name)
+            if value != needed:
+                raise InvalidParameter(name, f"{needed} with torch, which lacks it", value)
 
     @classmethod
     def parameter_names(cls) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import sqrt
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from regdyn.optimizers.base import Number, Optimizer
 from regdyn.parameters import flag, number
@@ -49,3 +49,7 @@ class RMSProp(Optimizer):
         alpha, intake, lr, correction, eps_root, eps = c
         v = alpha * v + intake * (g * g)
         return theta - lr * g / (sqrt(v * correction + eps_root) + eps), (v,)
+
+    def torch_equivalent(self) -> tuple[str, dict[str, Any]]:
+        self._torch_needs(eps_root=0.0, initial_accumulator=0.0, bias_correction=False)
+        return "RMSprop", {"alpha": self.alpha, "eps": self.eps}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from regdyn.errors import InvalidParameter
 from regdyn.optimizers.base import Number, Optimizer
@@ -51,3 +51,7 @@ class SGD(Optimizer):
         momentum, intake, ahead, along, lr = c
         buffer = momentum * buffer + intake * g
         return theta - lr * (ahead * g + along * buffer), (buffer,)
+
+    def torch_equivalent(self) -> tuple[str, dict[str, Any]]:
+        arguments = {name: getattr(self, name) for name in ("momentum", "dampening", "nesterov")}
+        return "SGD", arguments

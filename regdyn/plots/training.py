@@ -24,7 +24,7 @@ from regdyn.plots.common import check_results, plot_format, power, save_figure, 
 from regdyn.plots.decay import DECAYS
 
 if TYPE_CHECKING:
-    from regdyn.nets.result import TrainResult
+    from regdyn.nets.run_result import RunResult
 
 Array = NDArray[np.float64]
 
@@ -45,7 +45,7 @@ ALIVE, DEAD = ("#0072B2", "#003C5E"), ("#D55E00", "#6B2F00")
 LAYERS = ("#000000", "#009E73", "#CC79A7")
 
 
-def plot_training(results: Sequence[TrainResult], *, figure: Figure | None = None) -> Figure:
+def plot_training(results: Sequence[RunResult], *, figure: Figure | None = None) -> Figure:
     r"""Draw scales and shifts of the units over training and their universality at its end.
 
     A column for each run. Rows: for each hidden layer gamma (without normalisation the norm of the
@@ -69,7 +69,7 @@ def plot_training(results: Sequence[TrainResult], *, figure: Figure | None = Non
     check_results(results, None)
     if len(results) > MOST_RUNS:
         raise InvalidParameter("results", f"at most {MOST_RUNS} runs, a column for each", len(results))
-    layers = _shown(max(len(result.config.hidden) for result in results))
+    layers = _shown(max(len(result.beta) for result in results))
     rows = 2 * len(layers) + 1
     if figure is None:
         with style():
@@ -78,7 +78,7 @@ def plot_training(results: Sequence[TrainResult], *, figure: Figure | None = Non
     grid = figure.subplots(rows, len(results), sharey="row", squeeze=False)
     for column, result in zip(grid.T, results):
         for axes, layer in zip(column[:-1].reshape(-1, 2), layers):
-            last = layer in (layers[-1], len(result.config.hidden) - 1)
+            last = layer in (layers[-1], len(result.beta) - 1)
             _draw_layer(axes, result, layer, last)
         _draw_universality(column[-1], result, layers)
         column[0].set_title(_title(result, results), loc="left")
@@ -100,7 +100,7 @@ def plot_training(results: Sequence[TrainResult], *, figure: Figure | None = Non
 
 
 def save_training(
-    results: Sequence[TrainResult], path: str | os.PathLike[str], force: bool = False
+    results: Sequence[RunResult], path: str | os.PathLike[str], force: bool = False
 ) -> None:
     """Write `plot_training(results)` to a .png, .pdf or .svg file, atomically.
 
@@ -121,14 +121,14 @@ def _shown(depth: int) -> list[int]:
     return [round(layer) for layer in np.linspace(0, depth - 1, MOST_LAYERS).tolist()]
 
 
-def _draw_layer(axes: Sequence[Axes], result: TrainResult, layer: int, last: bool) -> None:
+def _draw_layer(axes: Sequence[Axes], result: RunResult, layer: int, last: bool) -> None:
     """Gamma, or norms, and beta of one hidden layer, the last one shown or not, over the steps."""
     top, bottom = axes
-    if layer >= len(result.config.hidden):
+    if layer >= len(result.beta):
         for ax in axes:
             ax.set_axis_off()
         return
-    normalized = result.config.architecture.normalized
+    normalized = result.config.normalized
     dead = result.inactive[layer]
     lines = (result.gamma if normalized else result.norm)[layer], result.beta[layer]
     limit = result.config.threshold if normalized else NORM_THRESHOLD
@@ -138,7 +138,7 @@ def _draw_layer(axes: Sequence[Axes], result: TrainResult, layer: int, last: boo
         ax.set_xlim(0, result.config.steps)
         ax.xaxis.set_major_locator(MaxNLocator(3, integer=True))
         ax.tick_params(labelbottom=last and ax is bottom)
-    name = f"layer {layer + 1}"
+    name = result.layer_names[layer]
     top.set_ylabel(rf"{name}: scale $\gamma$" if normalized else f"{name}: norm $||w||$")
     bottom.set_ylabel(rf"{name}: shift $\beta$" if normalized else rf"{name}: bias $\beta$")
     bottom.set_xlabel("step" if last else "")
@@ -172,7 +172,7 @@ def _draw_units(ax: Axes, times: NDArray[np.int64], values: Array, dead: NDArray
         ax.plot(times, median, color=dark, lw=1.6, path_effects=halo, zorder=3, marker=marker)
 
 
-def _draw_universality(ax: Axes, result: TrainResult, layers: Sequence[int]) -> None:
+def _draw_universality(ax: Axes, result: RunResult, layers: Sequence[int]) -> None:
     ax.set_xlim(-0.01, 1.01)
     ax.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=""))
     ax.set_xlabel("universality (% of the training set)")
@@ -183,16 +183,17 @@ def _draw_universality(ax: Axes, result: TrainResult, layers: Sequence[int]) -> 
         return
     edges = np.linspace(0, 1, BINS + 1)
     for color, layer in zip(LAYERS, layers):
-        if layer >= len(result.config.hidden):
+        if layer >= len(result.beta):
             continue
-        values = result.activation_records[layer].universality
-        assert values is not None, "the records keep the activations"
+        values = result.universality[layer]
+        if values is None:
+            continue
         counts = np.histogram(values, edges)[0] / len(values)
         ax.stairs(counts, edges, color=color, lw=1.3, baseline=0, zorder=3)
         ax.stairs(counts, edges, color=color, alpha=0.12, fill=True, lw=0, zorder=2)
 
 
-def _frame(row: Sequence[Axes], results: Sequence[TrainResult], scales: bool) -> None:
+def _frame(row: Sequence[Axes], results: Sequence[RunResult], scales: bool) -> None:
     """The common ordinate of a row: around the runs that did not fail, if any."""
     kept = [(ax, result) for ax, result in zip(row, results) if ax.axison]
     sound = [ax for ax, result in kept if not result.failed] or [ax for ax, _ in kept]
@@ -213,8 +214,7 @@ def _frame(row: Sequence[Axes], results: Sequence[TrainResult], scales: bool) ->
         ax.set_ylim(low - margin, high + margin)
         return
     thresholds = [
-        result.config.threshold if result.config.architecture.normalized else NORM_THRESHOLD
-        for result in results
+        result.config.threshold if result.config.normalized else NORM_THRESHOLD for result in results
     ]
     # A threshold far from everything that is drawn would leave no room for it.
     linear = float(np.clip(min(thresholds), 1e-8, max(high, -low, 1e-8)))
@@ -240,19 +240,20 @@ def _ticks(linear: float, low: float, high: float) -> list[float]:
     return [*(-tick for tick in side(-low)), 0.0, *reversed(side(high))]
 
 
-def _add_legend(figure: Figure, results: Sequence[TrainResult], layers: Sequence[int]) -> None:
+def _add_legend(figure: Figure, results: Sequence[RunResult], layers: Sequence[int]) -> None:
     entries: dict[str, Any] = {
         "alive at the end": Line2D([], [], color=ALIVE[0], lw=1.2),
         "dead at the end": Line2D([], [], color=DEAD[0], lw=1.2),
         "their medians": (Line2D([], [], color=ALIVE[1], lw=2), Line2D([], [], color=DEAD[1], lw=2)),
     }
-    limits = sorted({(r.config.architecture.normalized, r.config.threshold) for r in results})
+    limits = sorted({(r.config.normalized, r.config.threshold) for r in results})
     words = [rf"$|\gamma|$ < {power(limit)}" for normalized, limit in limits if normalized]
     if not all(normalized for normalized, _ in limits):
         words.append(rf"$||w||$ < {power(NORM_THRESHOLD)}")
     entries["counts as dead: " + ", ".join(words)] = Patch(color="0.88", lw=0)
     for color, layer in zip(LAYERS, layers):
-        entries[f"universality, layer {layer + 1}"] = Line2D([], [], color=color, lw=1.3)
+        names = dict.fromkeys(r.layer_names[layer] for r in results if layer < len(r.layer_names))
+        entries[f"universality, {' or '.join(names)}"] = Line2D([], [], color=color, lw=1.3)
     from matplotlib.legend_handler import HandlerTuple
 
     figure.legend(
@@ -264,26 +265,18 @@ def _add_legend(figure: Figure, results: Sequence[TrainResult], layers: Sequence
 
 # What runs may differ in, besides optimizer and decay, in words.
 
-_Words = Callable[["TrainResult"], str]
+_Words = Callable[["RunResult"], str]
 _ACTIVATIONS = {"relu": "ReLU", "leaky_relu": "leaky ReLU", "elu": "ELU"}
 
 
-def _units(result: TrainResult) -> str:
-    hidden = result.config.hidden
-    widths = f"{len(hidden)} x {hidden[0]}" if len(set(hidden)) == 1 < len(hidden) else "-".join(
-        map(str, hidden)
-    )  # fmt: skip
-    return f"{widths} units"
-
-
-def _kind(result: TrainResult) -> str:
+def _kind(result: RunResult) -> str:
     name = _ACTIVATIONS.get(result.config.activation, result.config.activation)
-    return f"{name} {'with' if result.config.architecture.normalized else 'without'} batch norm"
+    return f"{name} {'with' if result.config.normalized else 'without'} batch norm"
 
 
 _REST: tuple[_Words, ...] = (
-    lambda r: r.config.dataset.name,
-    _units,
+    lambda r: r.config.data_name,
+    lambda r: r.config.network,
     _kind,
     lambda r: f"batch {r.config.batch}",
     lambda r: f"{r.config.steps:,} steps",
@@ -291,12 +284,12 @@ _REST: tuple[_Words, ...] = (
 )
 
 
-def _caption(results: Sequence[TrainResult]) -> str:
+def _caption(results: Sequence[RunResult]) -> str:
     """What the runs have in common."""
     return ", ".join(words(results[0]) for words in _REST if len({words(r) for r in results}) == 1)
 
 
-def _title(result: TrainResult, results: Sequence[TrainResult]) -> str:
+def _title(result: RunResult, results: Sequence[RunResult]) -> str:
     config = result.config
     decay = DECAYS[config.regularization]
     if config.regularization != "none":

@@ -19,10 +19,12 @@ from reference import PLACEMENTS, RULES, TORCH, advance_torch_scheduler, torch_s
 import regdyn
 from regdyn.errors import InvalidParameter
 from regdyn.nets import _mlp_kernel
-from regdyn.nets._run import Run, Snapshot
+from regdyn.nets._run import Run
 from regdyn.nets._team import Team
+from regdyn.nets.config import Snapshot
 from regdyn.nets.mlp import Network
-from regdyn.nets.result import TrainResult, save_runs
+from regdyn.nets.result import TrainResult
+from regdyn.nets.run_result import save_runs
 from regdyn.nets.training import TrainConfig, _Casts, train
 from regdyn.optimizers import decay_placement, make_optimizer
 

@@ -1,0 +1,1 @@
+"""The torch backend: the papers' convolutional networks under the simulator's configuration."""

@@ -1,0 +1,74 @@
+"""The papers' networks in torch: a file for each family, a line for each name in the registry below."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from functools import partial
+
+from regdyn.cnn.models.base import (
+    Layer,
+    LayerShape,
+    Network,
+    Setting,
+    initialize,
+    trace_shapes,
+)
+from regdyn.cnn.models.basicnet import basicnet
+from regdyn.cnn.models.conv4 import conv4
+from regdyn.cnn.models.mlp import mlp
+from regdyn.cnn.models.resnet import resnet, resnet18
+from regdyn.cnn.models.vgg import vgg
+from regdyn.errors import InvalidParameter
+from regdyn.parameters import check_choice
+
+__all__ = [
+    "MODELS", "Layer", "LayerShape", "Network", "Setting", "initialize", "make_model", "trace_shapes",
+]  # fmt: skip
+
+MODELS: Mapping[str, tuple[Callable[..., Network], str]] = {
+    "basicnet": (basicnet, "seven convolutions and a hidden layer (mehta2019)"),
+    "vgg11": (partial(vgg, 11), "VGG-11 with batch normalisation for CIFAR"),
+    "vgg16": (partial(vgg, 16), "VGG-16 with batch normalisation for CIFAR"),
+    "vgg19": (partial(vgg, 19, head="single"), "VGG-19 with batch normalisation for CIFAR"),
+    "resnet20": (partial(resnet, 20), "ResNet-20 for CIFAR, 16 to 64 filters"),
+    "resnet56": (partial(resnet, 56), "ResNet-56 for CIFAR, 16 to 64 filters"),
+    "resnet110": (partial(resnet, 110), "ResNet-110 for CIFAR, 16 to 64 filters"),
+    "resnet18": (resnet18, "ResNet-18 for CIFAR, 64 to 512 filters"),
+    "conv4": (conv4, "four convolutions and a hidden layer, not normalised (bartoldson2020)"),
+    "mlp": (mlp, "fully connected hidden layers (yaguchi2018)"),
+}
+"""Names for `make_model`, each with its builder and what it is."""
+
+
+def make_model(text: str, setting: Setting) -> Network:
+    """The network called `text`, NAME or NAME:KEY=VALUE,…, with torch's initial weights.
+
+    Names are those of `MODELS`; the keys are the arguments of its builder, such as
+    "basicnet:width=0.5" or "vgg11:head=single,bias=1".
+
+    Raises
+    ------
+    InvalidParameter
+        For "model": an unknown name or key, a bad value, images too small. For "norm" or "alpha": one
+        that the network cannot have.
+    """
+    name, colon, keys = str(text).partition(":")
+    build, _ = MODELS[check_choice("model", name, MODELS)]
+    wanted = f"{name} or {name}:KEY=VALUE,…"
+    # The first argument is the setting.
+    known = [*inspect.signature(build).parameters][1:]
+    if colon and not known:
+        raise InvalidParameter("model", name, text)
+    values: dict[str, str] = {}
+    try:
+        for part in keys.split(",") if colon else ():
+            key, equals, value = (each.strip() for each in part.partition("="))
+            if not (key and equals and value) or key in values:
+                raise InvalidParameter("model", wanted, text)
+            values[check_choice("KEY", key, known)] = value
+        return build(setting, **values)
+    except InvalidParameter as error:
+        if error.name not in ("KEY", *known):
+            raise
+        raise InvalidParameter("model", wanted, f"{text}, where {error}") from None

@@ -1,0 +1,137 @@
+"""What every training run is configured with, whatever trains it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from regdyn.dynamics.optimization import OptimizationConfig
+from regdyn.errors import InvalidParameter
+from regdyn.nets.mlp import INITS
+from regdyn.parameters import check_choice, check_integer, check_number, real_array
+
+MAX_STEPS = 10**9
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Where a run stands."""
+
+    run: int
+    step: int
+    loss: float
+    test_error: float
+    sparsity: float
+
+
+Progress = Callable[[Snapshot], None]
+
+
+def nothing(snapshot: Snapshot) -> None:
+    """What is called at recorded times unless the caller asks for more."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkConfig(OptimizationConfig, ABC):
+    """The optimization of a network, its units and its batches.
+
+    Parameters
+    ----------
+    activation, slope, alpha
+        Of the hidden units; see `regdyn.nets.mlp.Architecture`.
+    gamma0, beta0
+        Start of every gamma and beta.
+    gamma_lr, beta_lr
+        Factors on the learning rate of gamma and beta.
+    init
+        Start of the weights: "xavier" or "he", with the gain of the activation.
+    batch
+        Samples of a step, at least 2 with normalisation.
+    times
+        Steps at which the run is recorded; evenly spaced ones where None, step 0 among them.
+    others
+        See `OptimizationConfig`.
+
+    Raises
+    ------
+    InvalidParameter
+        Naming the first parameter that cannot be used and what is allowed.
+    """
+
+    n_times: ClassVar[int] = 50
+    """Recorded times of a run, besides step 0, unless told."""
+
+    lam: float = 1e-3
+    steps: int = 6000
+    dtype: str = "float32"
+    activation: str = "relu"
+    slope: float = 0.01
+    alpha: float = 0.0
+    gamma0: float = 1.0
+    beta0: float = 0.0
+    gamma_lr: float = 1.0
+    beta_lr: float = 1.0
+    init: str = "xavier"
+    batch: int = 40
+    times: ArrayLike | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_integer("steps", self.steps, 1, MAX_STEPS)
+        for name in ("gamma0", "beta0"):
+            self._store(name, check_number(name, getattr(self, name), "(-inf, inf)"))
+        for name in ("gamma_lr", "beta_lr"):
+            self._store(name, check_number(name, getattr(self, name), "[0, inf)"))
+        self._store("init", check_choice("init", self.init, INITS))
+        self._store("times", self._checked_times())
+
+    def _checked_times(self) -> NDArray[np.int64]:
+        if self.times is None:
+            return np.unique(np.linspace(0, self.steps, self.n_times + 1).round().astype(np.int64))
+        wanted = f"increasing integers in [0, {self.steps}]"
+        times = np.atleast_1d(real_array("times", self.times, wanted))
+        if times.ndim != 1 or times.dtype.kind not in "iu" or not len(times):
+            raise InvalidParameter("times", wanted)
+        if np.any(np.diff(times) <= 0) or times[0] < 0 or times[-1] > self.steps:
+            raise InvalidParameter("times", wanted)
+        return times.astype(np.int64)
+
+    @property
+    @abstractmethod
+    def normalized(self) -> bool:
+        """Whether the hidden units are normalised, and have with it scales gamma."""
+
+    @property
+    @abstractmethod
+    def task(self) -> str:
+        """The data, with their numbers of examples and classes."""
+
+    @property
+    @abstractmethod
+    def data_name(self) -> str:
+        """What the user calls the data."""
+
+    @property
+    @abstractmethod
+    def network(self) -> str:
+        """The network in a few words, without its activation and normalisation."""
+
+    @property
+    def slope_below(self) -> float | None:
+        """Slope of the activation below 0; None where it is not linear there."""
+        return {"relu": 0.0, "leaky_relu": self.slope, "linear": 1.0}.get(self.activation)
+
+    def _check_scales(self) -> None:
+        """Without normalisation there is no gamma to be set."""
+        for name in () if self.normalized else ("gamma0", "gamma_lr"):
+            if getattr(self, name) != 1:
+                raise InvalidParameter(name, "1 without normalisation", getattr(self, name))
+
+    def _check_batch(self, examples: int) -> None:
+        least = 2 if self.normalized else 1
+        self._store("batch", check_integer("batch", self.batch, least, examples))
