@@ -80,3 +80,7 @@ class MissingData(RegdynError):
 
     def __str__(self) -> str:
         return f"{self.what}, from {self.source}: {self.command}"
+
+
+class Interrupted(RegdynError):
+    """The user stopped a run that can go on."""

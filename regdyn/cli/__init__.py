@@ -16,13 +16,20 @@ from regdyn.cli.check import check
 from regdyn.cli.predict import predict
 from regdyn.cli.simulate import simulate
 from regdyn.cli.train import train
-from regdyn.errors import InvalidParameter, OutsideDomain
+from regdyn.errors import Interrupted, InvalidParameter, MissingData, OutsideDomain
 
 # click.ClickException or, in a typer that carries its own click, that one's.
 _UsageError: type[Exception] = typer.BadParameter.__mro__[2]
 
 # Options whose name is not the parameter's with dashes.
 _FLAGS = {"optimizer": "--opt", "regularization": "--reg", "claim": "CLAIM", "hidden": "--width"}
+
+# What to install for a library that is an extra.
+_EXTRAS = {
+    "torch": "'regdyn[torch]'",
+    "safetensors": "'regdyn[torch]'",
+    "tensorboard": "'regdyn[tensorboard]'",
+}
 
 INTERRUPTED = 130
 
@@ -41,7 +48,8 @@ app.command("check")(check)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code.
 
-    0 fine, 1 a check or a run failed, 2 usage or bad input, 3 a missing library, 130 interrupted.
+    0 fine, 1 a check or a run failed, 2 usage or bad input, 3 a missing library or data set, 130
+    interrupted.
     """
     try:
         code = app(args=None if arguments is None else list(arguments), standalone_mode=False)
@@ -53,13 +61,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(error.describe(name), 2)
     except OutsideDomain as error:
         return _fail(str(error), 2)
+    except MissingData as error:
+        return _fail(str(error), 3)
+    except Interrupted as error:
+        return _fail(str(error), INTERRUPTED)
     except OSError as error:
         # Of the standard output: what concerns files is reported where they are written.
         return _fail(f"the output cannot be written ({error.strerror or error})", 1)
     except _UsageError as error:
         return _fail(error.format_message(), getattr(error, "exit_code", 2))  # type: ignore[attr-defined]
     except ModuleNotFoundError as error:
-        return _fail(f"{error.name} is not installed: pip install {error.name}", 3)
+        package = _EXTRAS.get(error.name or "", error.name)
+        return _fail(f"{error.name} is not installed: pip install {package}", 3)
     except MemoryError:
         return _fail("not enough memory: use fewer --trajectories, a smaller --keep or --width", 2)
     except (KeyboardInterrupt, typer.Abort):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,7 @@ class Run:
         self.device = torch.device(config.device)
         self.t = 0
         self.failed = ""
-        self.seconds = 0.0
+        self._begin = time.perf_counter()
         self.records: list[Record] = []
         self.snapshots: list[NDArray] = []
         self.model = self._make_model()
@@ -87,6 +88,11 @@ class Run:
         model.to(self.device, TORCH_DTYPES[config.dtype])
         model.to(memory_format=layout)  # type: ignore[call-overload]
         return model
+
+    @property
+    def seconds(self) -> float:
+        """Wall time so far, that before a checkpoint included."""
+        return time.perf_counter() - self._begin
 
     # Steps
 
@@ -253,7 +259,8 @@ class Run:
         self.records = unstack(arrays, len(metrics.counted(self.model)))
         snapshots = kept.part("snapshots")
         self.snapshots = [snapshots[str(i)].numpy() for i in range(len(snapshots))]
-        self.t, self.seconds = int(kept.about["step"]), float(kept.about["seconds"])
+        self.t = int(kept.about["step"])
+        self._begin = time.perf_counter() - float(kept.about["seconds"])
         self.failed = str(kept.about["failed"])
         self._loss.fill_(kept.about["loss_sum"])
         self._since = int(kept.about["loss_steps"])

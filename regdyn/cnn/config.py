@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -73,7 +73,6 @@ class CnnConfig(NetworkConfig):
     data: Images | str = "digits"
     data_dir: Path | str | None = None
     model: str = "basicnet"
-    norm: str | None = None
     flip: bool = False
     crop: int = 0
     ensemble: int = 0
@@ -126,6 +125,10 @@ class CnnConfig(NetworkConfig):
                 length *= self.schedule.growth
                 end += length
         return tuple(ends)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The fields alone: what is derived of them is derived again in another process."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @property
     def images(self) -> Images:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -129,6 +129,10 @@ class CnnResult(RunResult):
             provenance=provenance() | {"torch_version": version("torch"), "device": _device(config)},
         )
 
+    def with_config(self, config: CnnConfig | None) -> CnnResult:
+        """The same result with its configuration, or, to be sent between processes, without."""
+        return replace(self, config=cast(Any, config))
+
     @property
     def layer_names(self) -> tuple[str, ...]:
         return tuple(layer.name for layer in metrics.counted(self.model))
@@ -180,6 +184,19 @@ class CnnResult(RunResult):
                 )
             )
         return tuple(summaries)
+
+    def remarks(self) -> list[str]:
+        removed = self.last.removed
+        lines = [
+            f"With them go {removed.convolutions:.1%} of the weights of these layers and "
+            f"{removed.flops:.1%} of the multiplications.",
+        ]
+        if self.ensemble_error is not None:
+            lines.append(
+                f"Ensemble of the last {self.config.ensemble} rounds: test error "
+                f"{self.ensemble_error:.2%}."
+            )
+        return lines
 
     def final(self) -> dict[str, Any]:
         return super().final() | {

@@ -1,20 +1,13 @@
-"""Training in torch: runs one after the other on a processor, side by side on a GPU."""
+"""Training in torch, of one run or of many."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import replace
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
 from regdyn.cnn import checkpoints
-from regdyn.cnn._batches import ImageStore
-from regdyn.cnn._memory import named_by_batch
-from regdyn.cnn._run import Run, channels_last, make_store
+from regdyn.cnn._processes import side_by_side as in_processes
+from regdyn.cnn._turns import Watch, take_turns
 from regdyn.cnn.config import CnnConfig
 from regdyn.cnn.result import CnnResult, Record
 from regdyn.dynamics.engine import thread_count
@@ -23,6 +16,10 @@ from regdyn.nets.config import Progress, nothing
 
 SIDE_BY_SIDE = 8
 """Runs that share a GPU, unless told."""
+
+
+def ignore(run: int, record: Record) -> None:
+    """What watches a run unless the caller asks for more."""
 
 
 def train(
@@ -34,13 +31,14 @@ def train(
     resume: bool = False,
     force: bool = False,
     side_by_side: int = SIDE_BY_SIDE,
-    watch: Callable[[int, Record], None] = lambda index, record: None,
+    watch: Watch = ignore,
 ) -> list[CnnResult]:
     """Train one network for each configuration.
 
-    On a processor runs follow one another; the same configuration on as many threads gives the same
-    bits. On a GPU several runs take turns, each on a stream of its own. A run whose loss is no longer
-    finite ends there; its result says so in `failed`, and the others go on.
+    On a processor several runs go side by side, each in a process of its own on one thread; a single
+    one takes all threads. The same configuration on as many threads gives the same bits. On a GPU
+    several runs take turns, each on a stream of its own. A run whose loss is no longer finite ends
+    there; its result says so in `failed`, and the others go on.
 
     Parameters
     ----------
@@ -75,106 +73,11 @@ def train(
         if folder is not None and checkpoints.exists(folder) and not (resume or force):
             wanted = "a folder without a checkpoint (--resume goes on from it, --force overwrites it)"
             raise InvalidParameter("checkpoint", wanted, folder)
-    stores = _Stores()
-    waiting = list(range(len(configs)))
-    going: dict[int, tuple[Run, Stream]] = {}
-    results: dict[int, CnnResult] = {}
-
-    def note(index: int, run: Run) -> None:
-        snapshot = run.record()
-        run.save()
-        progress(replace(snapshot, run=index))
-        watch(index, run.records[-1])
-
-    def begin(index: int) -> Run:
-        run = Run(configs[index], stores(configs[index]), folders[index])
-        if resume and run.folder is not None and checkpoints.exists(run.folder):
-            run.resume()
-        elif run.due:
-            note(index, run)
-        return run
-
-    def advance(index: int, run: Run) -> None:
-        begun = time.perf_counter()
-        run.step()
-        run.seconds += time.perf_counter() - begun
-        if run.due or run.failed:
-            note(index, run)
-
-    with _torch_settings(thread_count(threads)):
-        while waiting or going:
-            while waiting and _may_join(configs[waiting[0]], going, side_by_side):
-                index = waiting.pop(0)
-                stream = _new_stream(configs[index])
-                with _explained(configs[index], stores), stream():
-                    going[index] = begin(index), stream
-            for index, (run, stream) in list(going.items()):
-                with _explained(run.config, stores), stream():
-                    if not run.done:
-                        advance(index, run)
-                    if run.done:
-                        results[index] = run.result()
-                        del going[index]
-    return [results[index] for index in range(len(configs))]
-
-
-Stream = Callable[[], AbstractContextManager[object]]
-"""Makes a block run on a stream of a GPU; on a processor it does nothing."""
-
-
-def _new_stream(config: CnnConfig) -> Stream:
-    if config.device != "cuda":
-        return nullcontext
-    # The data were brought there on another stream.
-    torch.cuda.synchronize()
-    return partial(torch.cuda.stream, torch.cuda.Stream())  # type: ignore[no-untyped-call]
-
-
-def _may_join(config: CnnConfig, going: Mapping[int, object], most: int) -> bool:
-    """Whether a run may begin beside those that are going."""
-    return not going or (config.device == "cuda" and len(going) < most)
-
-
-def _explained(config: CnnConfig, stores: _Stores) -> AbstractContextManager[None]:
-    """Out of memory becomes a line that says which batch would fit."""
-    return named_by_batch(config, partial(_attempt, config, stores))
-
-
-def _attempt(config: CnnConfig, stores: _Stores, batch: int) -> None:
-    """A step with that batch, of which nothing remains."""
-    with _new_stream(config)():
-        Run(replace(config, batch=batch, times=[0]), stores(config)).step()
-
-
-class _Stores:
-    """The data of each run on its device, brought there once."""
-
-    def __init__(self) -> None:
-        self._made: dict[tuple[object, ...], ImageStore] = {}
-
-    def __call__(self, config: CnnConfig) -> ImageStore:
-        key = (id(config.images), config.device, config.dtype, channels_last(config), config.crop)
-        if key not in self._made:
-            self._made[key] = make_store(config)
-        return self._made[key]
-
-
-@contextmanager
-def _torch_settings(threads: int) -> Iterator[None]:
-    """So many threads, denormals rounded to 0, fast kernels on a GPU; the user's settings restored."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    # Dying filters and idle states are full of denormals, on which arithmetic is slow.
-    torch.set_flush_denormal(True)
-    benchmark = torch.backends.cudnn.benchmark
-    torch.backends.cudnn.benchmark = True
-    try:
-        with torch.random.fork_rng():
-            yield
-    finally:
-        torch.set_num_threads(before)
-        torch.set_flush_denormal(False)
-        torch.backends.cudnn.benchmark = benchmark
+    count = thread_count(threads)
+    processes = min(count, len(configs))
+    if processes > 1 and all(config.device == "cpu" for config in configs):
+        return in_processes(configs, folders, processes, resume, progress, watch)
+    return take_turns(configs, folders, count, side_by_side, resume, progress, watch)
 
 
 def checkpoint_folders(configs: Sequence[CnnConfig], folder: Path | str | None) -> list[Path | None]:

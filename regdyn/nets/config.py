@@ -42,7 +42,7 @@ class NetworkConfig(OptimizationConfig, ABC):
 
     Parameters
     ----------
-    activation, slope, alpha
+    activation, slope, norm, alpha
         Of the hidden units; see `regdyn.nets.mlp.Architecture`.
     gamma0, beta0
         Start of every gamma and beta.
@@ -71,6 +71,7 @@ class NetworkConfig(OptimizationConfig, ABC):
     dtype: str = "float32"
     activation: str = "relu"
     slope: float = 0.01
+    norm: str | None = None
     alpha: float = 0.0
     gamma0: float = 1.0
     beta0: float = 0.0

@@ -150,6 +150,10 @@ class RunResult(ABC):
             ]
         return "\n".join([*lines, f"  {self.seconds:.2f} s"])
 
+    def remarks(self) -> list[str]:
+        """What else there is to say of the end, a sentence each."""
+        return []
+
     def final(self) -> dict[str, Any]:
         """The numbers of the end, ready for JSON."""
         return {

@@ -175,6 +175,16 @@ def test_a_layer_alone_and_a_layer_used_twice() -> None:
     assert torch.equal(shared.bias, torch.full((2,), -0.5))
 
 
+def test_statistics_no_longer_tracked_stay() -> None:
+    layer = nn.BatchNorm1d(2)
+    to_psbn(layer)
+    layer.track_running_stats = False
+    before = [buffer.clone() for buffer in layer.buffers()]
+    x = drawn((9, 2), torch.float32)
+    assert_close(layer(x), nn.BatchNorm1d(2)(x))
+    assert all(torch.equal(one, other) for one, other in zip(layer.buffers(), before, strict=True))
+
+
 def test_frozen_parameters_stay_frozen() -> None:
     layer = nn.BatchNorm1d(2).requires_grad_(False)
     to_psbn(layer)

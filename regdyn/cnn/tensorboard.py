@@ -1,0 +1,51 @@
+"""Runs as TensorBoard files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from torch.utils.tensorboard import SummaryWriter
+
+from regdyn.cnn.config import CnnConfig
+from regdyn.cnn.metrics import counted
+from regdyn.cnn.result import Record
+from regdyn.cnn.training import checkpoint_folders
+
+
+class Board:
+    """Called with the number of a run and what was measured, writes it down.
+
+    Parameters
+    ----------
+    configs
+        The runs.
+    folder
+        Where the files go: of several runs each into a folder of its own, run_0, run_1, …
+    """
+
+    def __init__(self, configs: Sequence[CnnConfig], folder: Path) -> None:
+        self._configs = configs
+        self._writers = [SummaryWriter(str(place)) for place in checkpoint_folders(configs, folder)]
+
+    def __call__(self, run: int, record: Record) -> None:
+        writer, config = self._writers[run], self._configs[run]
+        numbers = {
+            "loss": record.loss,
+            "error/test": record.test_error,
+            "error/training": record.train_error,
+            "error/without dead filters": record.error_zeroed,
+            "removed/parameters": record.removed.parameters,
+            "removed/convolutions": record.removed.convolutions,
+            "removed/multiplications": record.removed.flops,
+        }
+        for name, value in numbers.items():
+            if np.isfinite(value):
+                writer.add_scalar(name, value, record.step)
+        for i, layer in enumerate(counted(config.blueprint)):
+            dead = float(np.mean(np.abs(record.gamma[i]) < config.threshold))
+            writer.add_scalar(f"dead by scale/{layer.name}", dead, record.step)
+            writer.add_histogram(f"gamma/{layer.name}", record.gamma[i], record.step)
+            writer.add_histogram(f"beta/{layer.name}", record.beta[i], record.step)
+        writer.flush()
