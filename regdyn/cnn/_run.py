@@ -288,15 +288,15 @@ def make_store(config: CnnConfig) -> ImageStore:
 def _by_kind(
     model: Network,
 ) -> tuple[list[nn.Parameter], list[nn.Parameter], list[nn.Parameter]]:
-    """Gamma, beta, and all other parameters."""
-    norms = [model.get_submodule(layer.norm) for layer in model.layers if layer.norm is not None]
-    gamma = [m.weight for m in norms if isinstance(m.weight, nn.Parameter)]
-    beta = [m.bias for m in norms if isinstance(m.bias, nn.Parameter)]
-    if not norms:
-        biases = [model.get_submodule(layer.weights).bias for layer in model.layers[:-1]]
-        beta = [bias for bias in biases if isinstance(bias, nn.Parameter)]
-    known = {id(parameter) for parameter in [*gamma, *beta]}
-    return gamma, beta, [p for p in model.parameters() if id(p) not in known]
+    """Gamma, beta (without any norm the biases of hidden layers), and all other parameters."""
+    norms = [norm for norm in map(model.norm_of, model.layers) if norm is not None]
+    hidden = [] if norms else [model.weights_of(layer) for layer in model.layers[:-1]]
+    gamma = {id(norm.weight) for norm in norms}
+    beta = {id(module.bias) for module in [*norms, *hidden]}
+    kinds: tuple[list[nn.Parameter], list[nn.Parameter], list[nn.Parameter]] = [], [], []
+    for parameter in model.parameters():
+        kinds[0 if id(parameter) in gamma else 1 if id(parameter) in beta else 2].append(parameter)
+    return kinds
 
 
 def _dropout_seed(seed: int, t: int) -> int:

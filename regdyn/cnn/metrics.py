@@ -39,21 +39,16 @@ def counted(model: Network) -> tuple[Layer, ...]:
 
 def scale_and_shift(model: Network, layer: Layer) -> tuple[Tensor | None, Tensor]:
     """Gamma, None without normalisation, and beta, or the bias, of a layer's units."""
-    module = model.get_submodule(layer.norm or layer.weights)
-    gamma, beta = module.weight if layer.norm else None, module.bias
-    assert isinstance(beta, Tensor) and (gamma is None or isinstance(gamma, Tensor))
-    return gamma, beta
+    norm, module = model.norm_of(layer), model.weights_of(layer)
+    if norm is not None:
+        return norm.weight, norm.bias
+    assert module.bias is not None, "a layer has a norm or a bias"
+    return None, module.bias
 
 
 def weight_norms(model: Network, layer: Layer) -> Array:
     """`sparsity.weight_norms` of a layer, shape (units,)."""
-    return sparsity.weight_norms(to_numpy(weights(model, layer)))
-
-
-def weights(model: Network, layer: Layer) -> Tensor:
-    weight = model.get_submodule(layer.weights).weight
-    assert isinstance(weight, Tensor)
-    return weight
+    return sparsity.weight_norms(to_numpy(model.weights_of(layer).weight))
 
 
 def to_numpy(tensor: Tensor) -> NDArray:
@@ -171,7 +166,7 @@ def zeroed(model: Network, marked: Sequence[Mask]) -> Iterator[None]:
     with torch.no_grad():
         for layer, mask in zip(counted(model), marked):
             gamma, _ = scale_and_shift(model, layer)
-            values = weights(model, layer) if gamma is None else gamma
+            values = model.weights_of(layer).weight if gamma is None else gamma
             kept.append((values, values.clone()))
             values[torch.tensor(mask, device=values.device)] = 0
     try:

@@ -179,7 +179,7 @@ class CnnResult(RunResult):
                     beta=None if gamma is None else metrics.to_numpy(beta),
                     alpha=self.config.alpha,
                     slope=self.config.slope_below,
-                    weights=metrics.to_numpy(metrics.weights(self.model, layer)),
+                    weights=metrics.to_numpy(self.model.weights_of(layer).weight),
                     record=activations,
                 )
             )

@@ -279,6 +279,9 @@ def test_clutter_changes_nothing_but_the_background(monkeypatch: pytest.MonkeyPa
         np.testing.assert_array_equal(before[covered], after[covered])
         np.testing.assert_array_equal(before[covered], black[covered])
         assert np.all(before[empty] == 242)  # 0.95 x 255
+        quarters = 4 * (white.astype(float) - black) / 255
+        assert set(np.rint(quarters).ravel()) == {0, 1, 2, 3, 4}  # by the rays of a pixel that pass
+        assert np.abs(quarters - np.rint(quarters)).max() < 0.02
         blend = (before.astype(float) + after) / 2
         assert np.abs(blend - between).max() <= 1
         shown.append(covered.mean())
@@ -286,17 +289,29 @@ def test_clutter_changes_nothing_but_the_background(monkeypatch: pytest.MonkeyPa
     assert 0.2 < np.mean(shown) < 0.6 and min(behind) > 50
 
 
-def test_backgrounds_do_not_depend_on_the_objects(monkeypatch: pytest.MonkeyPatch) -> None:
-    def nothing(scenes: NDArray[np.void], size: int) -> tuple[Array, Array]:
-        return np.zeros((len(scenes), size, size)), np.zeros((len(scenes), size, size))
+def test_objects_and_backgrounds_have_streams_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: dict[str, set[float]] = {"_exemplars": set(), "_pattern": set()}
 
-    def only_behind() -> NDArray[Any]:
-        return rendered_objects(clutter=1, **SMALL).x_train
+    def first_numbers(clutter: float) -> tuple[set[float], ...]:
+        for name, numbers in drawn.items():
+            original = getattr(objects, name)
 
-    monkeypatch.setattr(objects, "_rendered", nothing)
-    one = only_behind()
-    monkeypatch.setattr(objects, "_exemplars", lambda labels, rng: np.zeros((len(labels), 1), PART))
-    np.testing.assert_array_equal(one, only_behind())
+            def recording(*args: Any, original: Any = original, numbers: set[float] = numbers) -> Any:
+                *_, rng = args
+                numbers.add(
+                    np.random.Generator(type(rng.bit_generator)(rng.bit_generator.seed_seq)).random()
+                )
+                return original(*args)
+
+            monkeypatch.setattr(objects, name, recording)
+        rendered_objects(clutter=clutter, n_train=250, n_test=150, size=16)
+        return tuple(numbers.copy() for numbers in drawn.values())
+
+    shown, none = first_numbers(0)
+    again, behind = first_numbers(1)
+    # 250 images are 3 blocks, 150 are 2.
+    assert len(shown) == len(behind) == 5 and not none
+    assert again == shown and not shown & behind
 
 
 def error_of_least_squares(task: Images) -> float:
