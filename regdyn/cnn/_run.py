@@ -109,10 +109,18 @@ class Run:
         self._compute(self.order.at(self.t))
         self.optimizer.step(self.t)
         self._since += 1
-        if self.t % CHECK == 0 or self.t in self._times:
-            loss = self._loss.item()
-            if not np.isfinite(loss):
-                self.failed = f"the loss is {loss} by step {self.t}"
+        if self.t % CHECK == 0 or self.due:
+            self.failed = self._failure()
+
+    def _failure(self) -> str:
+        """Why the run cannot go on, "" if it can."""
+        loss = self._loss.item()
+        if not np.isfinite(loss):
+            return f"the loss is {loss} by step {self.t}"
+        numbers = (value for value in self.model.state_dict().values() if value.is_floating_point())
+        if self.due and not all(bool(value.isfinite().all()) for value in numbers):
+            return f"the network is no longer finite after step {self.t}"
+        return ""
 
     def _forward_backward(self, choice: Choice) -> None:
         """Gradients of the batch, and its loss onto the sum."""
@@ -250,9 +258,8 @@ class Run:
         kept = checkpoints.load(self.folder)
         other = _differences(kept.about["config"], _identity(self.config))
         if other:
-            raise InvalidParameter(
-                "checkpoint", "of this configuration", f"{self.folder}, where {other}"
-            )
+            got = f"{self.folder}, where {', '.join(other[:3])}"
+            raise InvalidParameter("checkpoint", "of this configuration", got)
         _load_model(self.model, kept.part("model"), "checkpoint")
         self.optimizer.load(kept.part("optimizer"))
         arrays = {name: value.numpy() for name, value in kept.part("records").items()}
@@ -318,15 +325,11 @@ def _identity(config: CnnConfig) -> dict[str, Any]:
     return {name: value for name, value in described.items() if name not in _INSTEAD}
 
 
-def _differences(kept: dict[str, Any], wanted: dict[str, Any]) -> str:
-    """The settings that differ, in words; "" if none does."""
-    names = [name for name in wanted if kept.get(name) != wanted[name]]
-
-    def show(value: Any) -> str:
-        if isinstance(value, dict):
-            return str(value.get("name", value.get("type", value.get("sha256", "?"))))
-        return str(value)
-
-    return ", ".join(
-        f"{name} is {show(kept.get(name))} and not {show(wanted[name])}" for name in names[:3]
-    )
+def _differences(kept: Any, wanted: Any, name: str = "") -> list[str]:
+    """What differs between two configurations as plain JSON, in words."""
+    if isinstance(kept, dict) and isinstance(wanted, dict) and "sha256" not in wanted:
+        names = [*dict.fromkeys([*wanted, *kept])]
+        return [word for key in names for word in _differences(kept.get(key), wanted.get(key), key)]
+    if kept == wanted:
+        return []
+    return [f"{name} differs" if isinstance(wanted, dict) else f"{name} is {kept} and not {wanted}"]

@@ -52,7 +52,9 @@ def take_turns(
 
     def advance(index: int, run: Run) -> None:
         run.step()
-        if run.due or run.failed:
+        if run.failed:
+            run.save()
+        elif run.due:
             note(index, run)
 
     with _torch_settings(threads):

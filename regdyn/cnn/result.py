@@ -254,7 +254,7 @@ class CnnResult(RunResult):
             "active_share": "share of the samples and positions where the unit is active",
             "peak": "greatest absolute activation over the training set",
         }
-        for i, name in enumerate(names):
+        for i, name in enumerate(each.replace(" ", "_") for each in names):
             for quantity, text in per_unit.items():
                 if quantity in _ARRAYS:
                     rows = [getattr(record, quantity)[i] for record in records]

@@ -290,28 +290,26 @@ def test_clutter_changes_nothing_but_the_background(monkeypatch: pytest.MonkeyPa
 
 
 def test_objects_and_backgrounds_have_streams_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn: dict[str, set[float]] = {"_exemplars": set(), "_pattern": set()}
+    firsts: dict[str, list[float]] = {"_exemplars": [], "_pattern": []}
 
-    def first_numbers(clutter: float) -> tuple[set[float], ...]:
-        for name, numbers in drawn.items():
-            original = getattr(objects, name)
+    def record(name: str) -> None:
+        original = getattr(objects, name)
 
-            def recording(*args: Any, original: Any = original, numbers: set[float] = numbers) -> Any:
-                *_, rng = args
-                numbers.add(
-                    np.random.Generator(type(rng.bit_generator)(rng.bit_generator.seed_seq)).random()
-                )
-                return original(*args)
+        def recording(*args: Any) -> Any:
+            firsts[name].append(args[-1].random())
+            return original(*args)
 
-            monkeypatch.setattr(objects, name, recording)
-        rendered_objects(clutter=clutter, n_train=250, n_test=150, size=16)
-        return tuple(numbers.copy() for numbers in drawn.values())
+        monkeypatch.setattr(objects, name, recording)
 
-    shown, none = first_numbers(0)
-    again, behind = first_numbers(1)
-    # 250 images are 3 blocks, 150 are 2.
-    assert len(shown) == len(behind) == 5 and not none
-    assert again == shown and not shown & behind
+    for name in firsts:
+        record(name)
+    sizes = {"n_train": 250, "n_test": 150, "size": 16}  # 3 blocks and 2
+    rendered_objects(**sizes)
+    shown = set(firsts["_exemplars"])
+    assert len(shown) == 5 and not firsts["_pattern"]
+    rendered_objects(clutter=1, **sizes)
+    assert set(firsts["_exemplars"]) == shown
+    assert len({*firsts["_pattern"], *shown}) == 10
 
 
 def error_of_least_squares(task: Images) -> float:
