@@ -520,3 +520,17 @@ MEHTA_PRESETS: Mapping[str, Preset] = {
     "cifar10": Preset(size="full", instead={"cifar": "cifar10", "basicnet": "basicnet:width=1"}),
     "cifar100": Preset(size="full", instead={"cifar": "cifar100", "basicnet": "basicnet:width=1"}),
 }
+
+LAYERWISE_COLUMNS = {
+    "train loss": "train_loss", "test loss": "test_loss", "test error": "test_error",
+    **{f"C{i}": f"c{i}" for i in range(1, 8)}, "total": "total", "pruned": "params_pruned",
+    "error pruned": "pruned_test_error",
+}  # fmt: skip
+"""Columns of the tables by layer, by heading: losses, percent of the filters dead by gamma, percent of the
+weights of convolutions pruned, test errors."""
+
+LAYERWISE = {
+    "train loss": Measure(train_loss, 2), "test loss": Measure(None), "test error": Measure(test_error),
+    **{f"C{i}": Measure(in_layer(f"C{i}"), 0) for i in range(1, 8)}, "total": Measure(by_scale, 0),
+    "pruned": Measure(parameters_pruned, 0), "error pruned": Measure(pruned_test_error),
+}  # fmt: skip

@@ -113,6 +113,8 @@ def make_runs(options: dict[str, Any]) -> tuple[list[Run], tuple[str, ...]]:
                 options[option] = default if options[option] is None else options[option]
             elif options[option] not in (None, False):
                 raise InvalidParameter(option, f"used with --backend {name}")
+    if options["resume"] and options["checkpoint"] is None:
+        raise InvalidParameter("resume", "used with --checkpoint")
     return (_torch_runs if backend == "torch" else _numpy_runs)(options)
 
 

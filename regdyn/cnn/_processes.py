@@ -16,6 +16,7 @@ from threading import Thread
 from typing import Any
 
 import joblib
+from joblib.externals.loky import get_reusable_executor
 
 from regdyn.cnn._turns import Watch, take_turns
 from regdyn.cnn.config import CnnConfig
@@ -42,10 +43,16 @@ def side_by_side(
     with _listening(told) as (address, key):
         # Arrays go to the processes as memory-mapped files, the images once for all runs.
         run = joblib.Parallel(n_jobs=processes, backend="loky", inner_max_num_threads=1, batch_size=1)
-        results = run(
+        jobs = (
             joblib.delayed(_train)(config, folder, resume, index, address, key)
             for index, (config, folder) in enumerate(zip(configs, folders))
         )
+        try:
+            results = run(jobs)
+        except BaseException:
+            # They would finish what they are at.
+            get_reusable_executor().shutdown(kill_workers=True)
+            raise
     return [result.with_config(config) for config, result in zip(configs, results)]
 
 

@@ -44,8 +44,9 @@ class Board:
             if np.isfinite(value):
                 writer.add_scalar(name, value, record.step)
         for i, layer in enumerate(counted(config.blueprint)):
+            name = layer.name.replace(" ", "_")
             dead = float(np.mean(np.abs(record.gamma[i]) < config.threshold))
-            writer.add_scalar(f"dead by scale/{layer.name}", dead, record.step)
-            writer.add_histogram(f"gamma/{layer.name}", record.gamma[i], record.step)
-            writer.add_histogram(f"beta/{layer.name}", record.beta[i], record.step)
+            writer.add_scalar(f"dead by scale/{name}", dead, record.step)
+            writer.add_histogram(f"gamma/{name}", record.gamma[i], record.step)
+            writer.add_histogram(f"beta/{name}", record.beta[i], record.step)
         writer.flush()

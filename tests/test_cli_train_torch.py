@@ -1,0 +1,227 @@
+"""`regdyn train --backend torch`: the same command, tables and outputs as for the NumPy network."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import xarray
+
+from regdyn.cli import main
+from regdyn.cli.train_runs import _models
+from regdyn.cnn.config import CnnConfig
+from regdyn.cnn.result import CnnResult
+from regdyn.cnn.training import train
+from regdyn.errors import InvalidParameter
+
+SMALL = ["--backend", "torch", "--model", "mlp:width=12", "--steps", "40", "--threads", "1"]
+NOTE = "Note: 3 of 64 pixels are constant in the training set, with the same value in the test set\n"
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    code = main(["train", *arguments])
+    return code, *capsys.readouterr()
+
+
+def trained(**settings: Any) -> CnnResult:
+    (result,) = train([CnnConfig(**{"steps": 40, "model": "mlp:width=12", **settings})], threads=1)
+    return result
+
+
+def test_a_row_for_each_layer(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--model", "basicnet:width=0.25", "--gamma0", "1.02e-2"]
+    code, out, err = run(capsys, *SMALL, *arguments)
+    assert (code, err) == (0, NOTE)
+    result = trained(model="basicnet:width=0.25", gamma0=1.02e-2)
+    assert result.total.by_scale is not None and 0 < result.total.by_scale[1e-2] < 1
+    lines = [line.split() for line in out.splitlines()]
+    for name, layer in (*zip(result.layer_names, result.layers), ("total", result.total)):
+        (shown,) = [line for line in lines if line and line[0] == name]
+        assert layer.by_scale is not None
+        assert shown[1:4] == [str(layer.units), *(f"{layer.by_scale[x]:.1%}" for x in (1e-2, 1e-3))]
+    removed = result.last.removed
+    assert "1438 training and 359 test images of 8x8 pixels" in out
+    assert "basicnet:width=0.25, relu, batch normalisation, gamma0 0.0102, xavier\n" in out
+    assert (
+        f"With them go {removed.convolutions:.1%} of the weights of these layers and "
+        f"{removed.flops:.1%} of the multiplications." in out
+    )
+
+
+def test_json_and_files(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    files = ["--out", str(tmp_path / "a.nc"), "--plot", str(tmp_path / "a.png")]
+    options = ["--opt", "sgd", "--norm", "none", "--flip", "--crop", "1", "--every", "1", "--seed", "3"]
+    code, out, _ = run(capsys, *SMALL, *options, *files, "--json")
+    (shown,) = json.loads(out)["results"]
+    same = trained(optimizer="sgd", norm="none", flip=True, crop=1, seed=3, times=[0, 35, 40]).to_dict()
+    assert code == 0
+    for name in ("config", "loss", "test_error", "final", "failed", "times"):
+        assert shown[name] == json.loads(json.dumps(same[name])), name
+    with xarray.open_dataset(tmp_path / "a.nc", engine="h5netcdf") as data:
+        assert data["time"].values.tolist() == [0, 35, 40] and data.attrs["data"] == "digits"
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_several_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    models = "mlp:width=12,depth=2,mlp:width=8"
+    several = ["--model", models, "--opt", "adam,sgd", "--seed", "0:2"]
+    code, out, _ = run(capsys, *SMALL, *several, "--csv")
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert code == 0 and len(rows) == 8
+    assert {row["model"] for row in rows} == {"mlp:width=12,depth=2", "mlp:width=8"}
+    assert {(row["width"], row["depth"], row["failed"]) for row in rows} == {("", "", "")}
+    row = next(
+        r for r in rows if (r["optimizer"], r["model"], r["seed"]) == ("sgd", "mlp:width=8", "1")
+    )
+    same = trained(optimizer="sgd", model="mlp:width=8", seed=1)
+    assert float(row["test_error"]) == same.error and float(row["loss"]) == same.loss[-1]
+    code, out, _ = run(capsys, *SMALL, *several)
+    lines = [line.split() for line in out.splitlines() if "mlp" in line]
+    assert code == 0 and [line[0] for line in lines] == ["adam", "adam", "sgd", "sgd"]
+    assert all(line[3] in models and line[4] == "2" for line in lines)
+
+
+def test_columns_are_those_of_the_numpy_network(capsys: pytest.CaptureFixture[str]) -> None:
+    def header(*arguments: str) -> str:
+        return run(capsys, *arguments, "--csv")[1].splitlines()[0]
+
+    assert header(*SMALL) == header("--width", "8", "--steps", "20")
+
+
+def test_models() -> None:
+    assert _models("basicnet, vgg11:head=single,bias=1,mlp:depth=2") == [
+        "basicnet", "vgg11:head=single,bias=1", "mlp:depth=2",
+    ]  # fmt: skip
+    with pytest.raises(InvalidParameter, match="model"):
+        _models(" ,")
+
+
+def test_rendered_objects(capsys: pytest.CaptureFixture[str]) -> None:
+    data = "objects-cluttered:size=16,n_train=60,n_test=30"
+    arguments = ["--data", data, "--model", "basicnet:width=0.25", "--steps", "3", "--batch", "20"]
+    code, out, _ = run(capsys, *SMALL, *arguments)
+    assert code == 0 and "60 training and 30 test images of 16x16 pixels" in out
+
+
+def test_random_labels(capsys: pytest.CaptureFixture[str]) -> None:
+    def loss(*arguments: str) -> float:
+        out = run(capsys, *SMALL, "--steps", "400", *arguments, "--json")[1]
+        return float(json.loads(out)["results"][0]["loss"][-1])
+
+    assert loss() < 1 < 2 < loss("--random-labels")
+
+
+def test_tensorboard(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    folder = tmp_path / "board"
+    code, _, _ = run(capsys, *SMALL, "--tensorboard", str(folder), "--quiet")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder)).Reload()
+    assert code == 0 and {"loss", "error/test", "dead by scale/layer_1"} <= set(
+        events.Tags()["scalars"]
+    )
+    assert events.Scalars("error/test")[-1].value == pytest.approx(trained().error)
+    assert "gamma/layer_1" in events.Tags()["histograms"]
+
+
+def test_ensemble(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, *SMALL, "--schedule", "restarts:20", "--ensemble", "2")
+    assert code == 0 and "Ensemble of the last 2 rounds: test error" in out
+
+
+@pytest.mark.parametrize(
+    "arguments, code, message",
+    [
+        (["--backend", "jax"], 2, "--backend must be one of numpy, torch, got 'jax'"),
+        (["--model", "basicnet"], 2, "--model must be used with --backend torch"),
+        (["--resume"], 2, "--resume must be used with --backend torch"),
+        ([*SMALL, "--width", "3"], 2, "--width must be used with --backend numpy"),
+        ([*SMALL, "--model", "vgg16"], 2, "--model must be used with images of at least 32x32"),
+        ([*SMALL, "--model", "nut"], 2, "--model must be one of"),
+        ([*SMALL, "--data", "cifar10"], 3, "cifar-10-binary.tar.gz"),
+        ([*SMALL, "--data", "cifar10", "--data-dir", "/nowhere"], 2, "--data-dir must be"),
+        ([*SMALL, "--batch", "2000"], 2, "--batch must be an integer in [2, 1438], got 2000"),
+        ([*SMALL, "--device", "cuda:7"], 2, "--device must be one of auto, cpu, cuda"),
+        ([*SMALL, "--every", "0"], 2, "--every must be an integer"),
+        ([*SMALL, "--side-by-side", "0"], 2, "--side-by-side must be an integer in [1, 1000]"),
+        ([*SMALL, "--start", "/nowhere"], 2, "--start must be a folder with a checkpoint of regdyn"),
+        ([*SMALL, "--shuffle"], 2, "--shuffle must be used with"),
+        ([*SMALL, "--ensemble", "1"], 2, "--ensemble must be at most the number of rounds"),
+        ([*SMALL, "--psbn-alpha", "0.1", "--norm", "none"], 2, "alpha must be 0 without"),
+        ([*SMALL, "--resume"], 2, "--resume must be used with --checkpoint"),
+    ],
+)
+def test_bad_input(
+    arguments: list[str], code: int, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given, out, err = run(capsys, *arguments)
+    assert (given, out) == (code, "")
+    assert message in err and err.startswith("Error: ") and err.count("\n") == 1
+
+
+def test_pickled_code_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    import torch
+
+    torch.save({"x": torch.ones(2)}, tmp_path / "model.pt")
+    code, _, err = run(capsys, *SMALL, "--start", str(tmp_path / "model.pt"))
+    assert code == 2 and "which may hold pickled code and is not read" in err
+
+
+def test_a_checkpoint_is_neither_overwritten_nor_taken_for_another(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    kept = ["--checkpoint", str(tmp_path / "kept"), "--quiet"]
+    assert run(capsys, *SMALL, *kept)[0] == 0
+    before = {path: path.read_bytes() for path in (tmp_path / "kept").iterdir()}
+    code, _, err = run(capsys, *SMALL, *kept)
+    assert code == 2 and "--resume goes on from it, --force overwrites it" in err
+    code, _, err = run(capsys, *SMALL, *kept, "--resume", "--lam", "0.5")
+    assert code == 2 and "lam is 0.001 and not 0.5" in err
+    assert {path: path.read_bytes() for path in (tmp_path / "kept").iterdir()} == before
+    assert run(capsys, *SMALL, *kept, "--resume")[0] == 0
+
+
+@pytest.mark.parametrize("library", ["torch", "safetensors", "tensorboard"])
+def test_a_missing_library(library: str, tmp_path: Path) -> None:
+    """As it is without the extra, in a process of its own."""
+    arguments = ["train", *SMALL, "--tensorboard", str(tmp_path / "board")]
+    extra = "tensorboard" if library == "tensorboard" else "torch"
+    code = (
+        "import sys\n"
+        f"sys.modules[{library!r}] = None\n"
+        f"from regdyn.cli import main; sys.exit(main({arguments!r}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    expected = f"Error: {library} is not installed: pip install 'regdyn[{extra}]'\n"
+    assert (done.returncode, done.stderr) == (3, expected)
+
+
+@pytest.mark.parametrize("seeds", ["0", "0:3"])
+def test_interrupted_with_a_checkpoint(seeds: str, tmp_path: Path) -> None:
+    """The command says how to go on, and leaves no process behind."""
+    folder = tmp_path / "kept"
+    options = ["--model", "mlp:width=30", "--steps", "1000000", "--every", "50", "--quiet"]
+    threads = ["--threads", "2", "--seed", seeds, "--checkpoint", str(folder)]
+    command = [sys.executable, "-m", "regdyn", "train", *SMALL, *options, *threads]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    first = folder / ("checkpoint.json" if seeds == "0" else "run_0/checkpoint.json")
+    deadline = time.monotonic() + 120
+    while not first.exists():
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert f"Error: interrupted; with --resume the same command goes on from {folder}\n" == err
+    deadline = time.monotonic() + 30
+    while subprocess.run(["pgrep", "-s", str(process.pid)], capture_output=True).stdout:
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
