@@ -46,11 +46,12 @@ LEAST, MOST = 20, 10**9
 
 DASH = "–"
 LEVEL = 0.95
+OPTIONS = ("preset", "data_dir", "seeds", "steps", "device", "out")
 
 Settings = Mapping[str, Any]
 """How the paper trains: arguments of `CnnConfig`, but that data and model are the paper's and may stand
-in a preset's `instead`, `steps` are the paper's, `schedule` is a function of their number or `rounds` of
-half a cosine each stand for it (zhou2020, section 3.2), and `random_labels` permutes the labels."""
+in a preset's `instead`, `steps` are the paper's, `schedule` is a function of their number or `rounds`
+of half a cosine each stand for it (zhou2020, section 3.2), and `random_labels` permutes the labels."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -254,7 +255,7 @@ def one_line_errors() -> Iterator[None]:
     except InvalidParameter as error:
         flag = "--" + error.name.replace("_", "-")
         hint = " (--fresh starts anew)" if error.name == "checkpoint" else ""
-        _exit(f"{error.describe(flag if not hint else error.name)}{hint}", 2)
+        _exit(error.describe(flag if error.name in OPTIONS else error.name) + hint, 2)
     except MissingData as error:
         _exit(str(error), 3)
     except ModuleNotFoundError as error:
@@ -273,9 +274,7 @@ def _exit(message: str, code: int) -> None:
 # Tables
 
 
-def rerun(
-    file: str, doc: str | None, presets: Mapping[str, Preset], tables: Sequence[Table]
-) -> None:
+def rerun(file: str, doc: str | None, presets: Mapping[str, Preset], tables: Sequence[Table]) -> None:
     """The whole script: train what the preset runs, print the tables, save what was found.
 
     Exits with 2 for an option that cannot be used, 3 for missing data or a missing library.
@@ -297,7 +296,9 @@ def rerun(
             numbers.append(measured(table, part))
             print("\n" + "\n".join(table_lines(table, numbers[-1], part)))
         results = {id(result): result for part in found.values() for result in part}
-        failures = [f"{r.label}, seed {r.config.seed}: {r.failed}" for r in results.values() if r.failed]
+        failures = [
+            f"{r.label}, seed {r.config.seed}: {r.failed}" for r in results.values() if r.failed
+        ]
         if failures:
             print("\nFailed, and not in the means: " + "; ".join(failures))
         path = script.save(
@@ -526,8 +527,8 @@ LAYERWISE_COLUMNS = {
     **{f"C{i}": f"c{i}" for i in range(1, 8)}, "total": "total", "pruned": "params_pruned",
     "error pruned": "pruned_test_error",
 }  # fmt: skip
-"""Columns of the tables by layer, by heading: losses, percent of the filters dead by gamma, percent of the
-weights of convolutions pruned, test errors."""
+"""Columns of the tables by layer, by heading: losses, percent of the filters dead by gamma, percent of
+the weights of convolutions pruned, test errors."""
 
 LAYERWISE = {
     "train loss": Measure(train_loss, 2), "test loss": Measure(None), "test error": Measure(test_error),

@@ -1,7 +1,7 @@
 """mehta2019, tables 2 to 4 of the supplement: AMSGrad, leaky ReLU, start and learning rate of the norm.
 
-AdaMax and RMSProp in table 4. Hyperparameters that the supplement leaves open are torch's, but AMSGrad's
-betas, which are those of the paper's Adam. Test loss is as published only.
+AdaMax and RMSProp in table 4. Hyperparameters that the supplement leaves open are torch's, but
+AMSGrad's betas, which are those of the paper's Adam. Test loss is as published only.
 """
 
 from __future__ import annotations

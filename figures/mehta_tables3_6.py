@@ -1,7 +1,7 @@
 """mehta2019, tables 3 to 6 and the objects of section 3: batch size, data and width under Adam with L2.
 
-All rows of table 3 take the same number of steps. Top-5 error and test loss are as published only, and so
-are the rows on TinyImageNet and ImageNet. The objects are our renderings of the same 30 classes
+All rows of table 3 take the same number of steps. Top-5 error and test loss are as published only, and
+so are the rows on TinyImageNet and ImageNet. The objects are our renderings of the same 30 classes
 (`regdyn.cnn.objects`); the paper's lambda for them, not said there, is taken to be that of its other
 tables, and their number of steps that of 325 epochs of 40,000 images.
 """

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from regdyn.errors import InvalidParameter
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,38 @@ def check_choice(name: str, value: Any, choices: Iterable[str]) -> str:
     near = get_close_matches(str(value).lower(), known, n=1, cutoff=0.5)
     hint = f" (nearest: {near[0]})" if near else ""
     raise InvalidParameter(name, f"one of {', '.join(known)}{hint}", repr(value))
+
+
+def make_named(
+    parameter: str,
+    text: str,
+    makers: Mapping[str, Callable[..., Made]],
+    *given: Any,
+    others: Iterable[str] = (),
+) -> Made:
+    """What one of `makers` makes of `given` and the settings in `text`, NAME or NAME:KEY=VALUE,….
+
+    `others` are more choices to be named where NAME is none of the makers. InvalidParameter, called
+    `parameter`, for an unknown name or key and for a value that the maker refuses.
+    """
+    name, colon, settings = text.partition(":")
+    make = makers[check_choice(parameter, name, [*makers, *others])]
+    wanted = f"{name} or {name}:KEY=VALUE,…"
+    known = list(inspect.signature(make).parameters)[len(given) :]
+    if colon and not known:
+        raise InvalidParameter(parameter, name, text)
+    values: dict[str, str] = {}
+    try:
+        for setting in settings.split(",") if colon else ():
+            key, equals, value = (part.strip() for part in setting.partition("="))
+            if not (key and equals and value) or key in values:
+                raise InvalidParameter(parameter, wanted, text)
+            values[check_choice("KEY", key, known)] = value
+        return make(*given, **values)
+    except InvalidParameter as error:
+        if error.name not in ("KEY", *known):
+            raise
+        raise InvalidParameter(parameter, wanted, f"{text}, where {error}") from None
 
 
 def number(default: float, interval: str, doc: str) -> Any:

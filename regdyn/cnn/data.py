@@ -30,9 +30,8 @@ from regdyn.nets.data import (
     Dataset,
     check_classes,
     make_dataset,
-    make_named,
 )
-from regdyn.parameters import check_choice, check_integer, real_array
+from regdyn.parameters import check_choice, check_integer, make_named, real_array
 
 CLUTTER = 1.0
 """Of the set `objects-cluttered` where its text does not say otherwise."""
@@ -541,4 +540,4 @@ def _named(text: str) -> Images:
         "objects": rendered_objects,
         "objects-cluttered": functools.partial(rendered_objects, clutter=CLUTTER),
     }
-    return make_named(text, makers)
+    return dataclasses.replace(make_named("data", text, makers), name=text)

@@ -4,25 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import inspect
 import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from regdyn.errors import InvalidParameter
 from regdyn.files import load_arrays
-from regdyn.parameters import check_choice, check_integer, check_number, real_array
-
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
-
-    Made = TypeVar("Made", bound=DataclassInstance)
+from regdyn.parameters import check_integer, check_number, make_named, real_array
 
 MAX_SEED = 2**63 - 1
 MAX_IMAGES = 100_000
@@ -494,32 +488,5 @@ def make_dataset(text: str) -> Dataset:
 @functools.lru_cache(maxsize=16)
 def _named(text: str) -> Dataset:
     """The data set that `make_dataset` makes of a name, made once."""
-    return make_named(text, _MAKERS)
-
-
-def make_named(text: str, makers: Mapping[str, Callable[..., Made]]) -> Made:
-    """What one of `makers` makes of `text`, NAME or NAME:KEY=VALUE,…, called by that text.
-
-    Raises
-    ------
-    InvalidParameter
-        For "data": an unknown name or key, or whatever the maker refuses.
-    """
-    name, colon, settings = text.partition(":")
-    check_choice("data", name, [*makers, "a path ending in .npz"])
-    make = makers[name]
-    known = list(inspect.signature(make).parameters)
-    wanted = f"{name} or {name}:KEY=VALUE,…"
-    values: dict[str, str] = {}
-    try:
-        for setting in settings.split(",") if colon else ():
-            key, equals, value = (part.strip() for part in setting.partition("="))
-            if not (key and equals and value) or key in values:
-                raise InvalidParameter("data", wanted, text)
-            check_choice("KEY", key, known)
-            values[key] = value
-        return dataclasses.replace(make(**values), name=text)
-    except InvalidParameter as error:
-        if error.name == "data":
-            raise
-        raise InvalidParameter("data", wanted, f"{text}, where {error}") from None
+    made = make_named("data", text, _MAKERS, others=["a path ending in .npz"])
+    return dataclasses.replace(made, name=text)

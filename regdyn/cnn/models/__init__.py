@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
 from functools import partial
 
@@ -19,8 +18,7 @@ from regdyn.cnn.models.conv4 import conv4
 from regdyn.cnn.models.mlp import mlp
 from regdyn.cnn.models.resnet import resnet, resnet18
 from regdyn.cnn.models.vgg import vgg
-from regdyn.errors import InvalidParameter
-from regdyn.parameters import check_choice
+from regdyn.parameters import make_named
 
 __all__ = [
     "MODELS", "Layer", "LayerShape", "Network", "Setting", "initialize", "make_model", "trace_shapes",
@@ -53,22 +51,5 @@ def make_model(text: str, setting: Setting) -> Network:
         For "model": an unknown name or key, a bad value, images too small. For "norm" or "alpha": one
         that the network cannot have.
     """
-    name, colon, keys = str(text).partition(":")
-    build, _ = MODELS[check_choice("model", name, MODELS)]
-    wanted = f"{name} or {name}:KEY=VALUE,…"
-    # The first argument is the setting.
-    known = [*inspect.signature(build).parameters][1:]
-    if colon and not known:
-        raise InvalidParameter("model", name, text)
-    values: dict[str, str] = {}
-    try:
-        for part in keys.split(",") if colon else ():
-            key, equals, value = (each.strip() for each in part.partition("="))
-            if not (key and equals and value) or key in values:
-                raise InvalidParameter("model", wanted, text)
-            values[check_choice("KEY", key, known)] = value
-        return build(setting, **values)
-    except InvalidParameter as error:
-        if error.name not in ("KEY", *known):
-            raise
-        raise InvalidParameter("model", wanted, f"{text}, where {error}") from None
+    builders = {name: build for name, (build, _) in MODELS.items()}
+    return make_named("model", str(text), builders, setting)
