@@ -57,7 +57,7 @@ def take_turns(
         elif run.due:
             note(index, run)
 
-    with _torch_settings(threads):
+    with torch_settings(threads):
         while waiting or going:
             while waiting and _may_join(configs[waiting[0]], going, side_by_side):
                 index = waiting.pop(0)
@@ -116,7 +116,7 @@ class _Stores:
 
 
 @contextmanager
-def _torch_settings(threads: int) -> Iterator[None]:
+def torch_settings(threads: int) -> Iterator[None]:
     """So many threads, denormals rounded to 0, fast kernels on a GPU; the user's settings restored."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
