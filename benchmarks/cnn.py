@@ -37,7 +37,7 @@ PACKED, PACKED_STEPS, WANTED_PACKED = {"cpu": processors(), "cuda": 8}, {"cpu": 
 LOADERS = {"cpu": (0, 2), "cuda": (2, 8)}
 """Numbers of worker processes with which the loop is tried."""
 
-TABLE_1 = {"rows": 63, "seeds": 3, "steps": 325 * 50_000 // BATCH}
+TABLE_1 = {"rows": 70, "seeds": 3, "steps": 325 * 50_000 // BATCH}
 
 
 def random_images(examples: int = 4000) -> Images:

@@ -282,10 +282,9 @@ def rerun(file: str, doc: str | None, presets: Mapping[str, Preset], tables: Seq
     with one_line_errors():
         script = Script(file, doc, presets)
         rows = [row for table in tables for row in table.rows]
-        run = [i for i, row in enumerate(rows) if script.runs(row.settings, row.size)]
-        wanted = [rows[i].settings or {} for i in run]
+        large_enough = [row.settings for row in rows if row.settings and script.runs(row.size)]
         begin = time.perf_counter()
-        found = dict(zip(run, script.train(wanted)))
+        found = script.train(large_enough)
         seconds = time.perf_counter() - begin
         scale = describe_scale(script, wanted, list(found.values()), seconds)
         print(scale)

@@ -91,3 +91,8 @@ def test_forecast(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with xarray.open_dataset(tmp_path / "forecast.nc", engine="h5netcdf") as data:
         assert data.sizes["row"] == 3 * 512
         assert not np.any(np.isfinite(data["observed_time"]))  # no idle scale dies within 48 steps
+
+
+def test_objects(tmp_path: Path) -> None:
+    _, data = draw("objects", tmp_path, "--trajectories", "2", "--seed", "3")
+    assert {30, 2, 64} <= set(data.sizes.values())
