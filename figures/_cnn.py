@@ -157,9 +157,9 @@ class Script:
         self._out: Path = options.out
         self._fresh: bool = options.fresh
 
-    def runs(self, settings: Settings | None, size: str) -> bool:
-        """Whether a row is run."""
-        return settings is not None and SIZES.index(size) <= SIZES.index(self.preset.size)
+    def runs(self, size: str) -> bool:
+        """Whether the preset runs a row that needs this size."""
+        return SIZES.index(size) <= SIZES.index(self.preset.size)
 
     def own(self, settings: Settings) -> dict[str, Any]:
         """The paper's settings as the preset has them."""
@@ -176,10 +176,14 @@ class Script:
             own |= {"flip": False, "crop": 0}
         return own
 
-    def train(self, wanted: Sequence[Settings]) -> list[list[CnnResult]]:
-        """The runs of each of these settings, a run for each seed; equal settings are run once.
+    def key(self, settings: Settings) -> str:
+        """The same for settings that are the same run under the preset."""
+        return repr(sorted(self.own(settings).items()))
 
-        Their checkpoints are kept, and runs whose checkpoints are there go on.
+    def train(self, wanted: Sequence[Settings]) -> dict[str, list[CnnResult]]:
+        """By `key`, a run for each seed of each of these settings.
+
+        All go side by side. Their checkpoints are kept, and runs whose checkpoints are there go on.
         """
         from regdyn.cnn.training import train
 
@@ -190,15 +194,12 @@ class Script:
             self._out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InvalidParameter("out", "a folder", f"{self._out} ({error.strerror})") from None
-        each = [self.own(settings) for settings in wanted]
-        keys = [repr(sorted(own.items())) for own in each]
-        distinct = dict(zip(keys, each))
+        distinct = {self.key(settings): self.own(settings) for settings in wanted}
         # Seeds outside, so that with more of them a run keeps its folder.
         configs = [self._config(own, seed) for seed in range(self.seeds) for own in distinct.values()]
         with _progress(configs) as progress:
             results = train(configs, checkpoint=folder, resume=True, progress=progress)
-        by_key = {key: results[i :: len(distinct)] for i, key in enumerate(distinct)}
-        return [by_key[key] for key in keys]
+        return {key: results[i :: len(distinct)] for i, key in enumerate(distinct)}
 
     def _config(self, own: Settings, seed: int) -> CnnConfig:
         from regdyn.cnn.config import CnnConfig
@@ -281,30 +282,30 @@ def rerun(file: str, doc: str | None, presets: Mapping[str, Preset], tables: Seq
     """
     with one_line_errors():
         script = Script(file, doc, presets)
-        rows = [row for table in tables for row in table.rows]
-        large_enough = [row.settings for row in rows if row.settings and script.runs(row.size)]
+        rows = [row for table in tables for row in table.rows if script.runs(row.size)]
+        large_enough = [row.settings for row in rows if row.settings]
         begin = time.perf_counter()
         found = script.train(large_enough)
         seconds = time.perf_counter() - begin
-        scale = describe_scale(script, wanted, list(found.values()), seconds)
+        scale = describe_scale(script, large_enough, found, seconds)
         print(scale)
-        numbers, first = [], 0
+        numbers = []
         for table in tables:
-            part = [found.get(first + i, []) for i in range(len(table.rows))]
-            first += len(table.rows)
-            numbers.append(measured(table, part))
-            print("\n" + "\n".join(table_lines(table, numbers[-1], part)))
-        results = {id(result): result for part in found.values() for result in part}
-        failures = [
-            f"{r.label}, seed {r.config.seed}: {r.failed}" for r in results.values() if r.failed
-        ]
+            # Rows that need a larger preset may be the same run as one that was run.
+            runs = [
+                found.get(script.key(row.settings), []) if row.settings else [] for row in table.rows
+            ]
+            numbers.append(measured(table, runs))
+            print("\n" + "\n".join(table_lines(table, numbers[-1], runs)))
+        results = [run for runs in found.values() for run in runs]
+        failures = [f"{r.label}, seed {r.config.seed}: {r.failed}" for r in results if r.failed]
         if failures:
             print("\nFailed, and not in the means: " + "; ".join(failures))
         path = script.save(
             scale=scale,
             seeds=script.seeds,
             tables=[_note(*pair) for pair in zip(tables, numbers)],
-            runs=[result.to_dict() for result in results.values()],
+            runs=[run.to_dict() for run in results],
             seconds=round(seconds, 2),
         )
         print(path, file=sys.stderr)
@@ -343,13 +344,10 @@ def mean_and_half_width(values: Sequence[float]) -> tuple[float, float | None]:
 
 
 def describe_scale(
-    script: Script,
-    wanted: Sequence[Settings],
-    found: Sequence[Sequence[CnnResult]],
-    seconds: float,
+    script: Script, wanted: Sequence[Settings], found: Mapping[str, Sequence[CnnResult]], seconds: float
 ) -> str:
     """What was run, in a line."""
-    configs = [run.config for runs in found for run in runs]
+    configs = [run.config for runs in found.values() for run in runs]
 
     def either(values: Sequence[Any]) -> str:
         return ", ".join(str(value) for value in dict.fromkeys(values))
@@ -445,7 +443,7 @@ def grouped(
     for line in lines:
         key = tuple(line[name] for name in by)
         numbers = {heading: line[column] for heading, column in columns.items()}
-        rows.setdefault(key, {})[line[source]] = numbers
+        rows.setdefault(key, {})[f"paper ({line[source]})"] = numbers
     return rows
 
 
