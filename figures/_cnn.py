@@ -41,6 +41,11 @@ PUBLISHED = Path(__file__).parent / "published"
 SIZES = ("smoke", "digits", "full")
 """How much of a table is run: a few rows in minutes, what two cores do in half an hour, all of it."""
 
+SAID = (
+    "smoke: a few rows in minutes; digits: what two cores do in half an hour; the others: all rows, as "
+    "long as in the paper, with --data-dir"
+)
+
 LEAST, MOST = 20, 10**9
 """Steps of a run: at least one for each recorded time."""
 
@@ -51,7 +56,8 @@ OPTIONS = ("preset", "data_dir", "seeds", "steps", "device", "out")
 Settings = Mapping[str, Any]
 """How the paper trains: arguments of `CnnConfig`, but that data and model are the paper's and may stand
 in a preset's `instead`, `steps` are the paper's, `schedule` is a function of their number or `rounds`
-of half a cosine each stand for it (zhou2020, section 3.2), and `random_labels` permutes the labels."""
+of half a cosine each stand for it (zhou2020, section 3.2), `times` are a function of the steps that are
+run, and `random_labels` permutes the labels."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,7 +144,7 @@ class Script:
         name = Path(file).stem
         assert doc is not None
         parser = argparse.ArgumentParser(prog=f"{name}.py", description=doc.splitlines()[0])
-        parser.add_argument("--preset", choices=list(presets), default=next(iter(presets)))
+        parser.add_argument("--preset", choices=list(presets), default=next(iter(presets)), help=SAID)
         parser.add_argument("--data-dir", type=Path, metavar="DIR", help="with the published archives")
         parser.add_argument("--seeds", default=3, metavar="N", help="runs of every row")
         parser.add_argument("--steps", metavar="N", help="of every run, in place of the preset's")
@@ -172,6 +178,8 @@ class Script:
             own |= {"steps": steps - steps % rounds, "schedule": CosineRestarts(steps // rounds)}
         else:
             own |= {"steps": steps, "schedule": own["schedule"](steps)}
+        if "times" in own:
+            own["times"] = own["times"](own["steps"])
         if own["data"] == "digits":  # a mirrored digit is none, and 8x8 pixels are too few to shift
             own |= {"flip": False, "crop": 0}
         return own
@@ -346,6 +354,16 @@ def mean_and_half_width(values: Sequence[float]) -> tuple[float, float | None]:
 def describe_scale(
     script: Script, wanted: Sequence[Settings], found: Mapping[str, Sequence[CnnResult]], seconds: float
 ) -> str:
+    """What was run, where and in what time, in a line."""
+    results = [run for runs in found.values() for run in runs]
+    devices = ", ".join(dict.fromkeys(run.config.device for run in results))
+    took = f"{seconds:.0f} s, the runs themselves {sum(run.seconds for run in results):.0f} s"
+    return "; ".join([describe_runs(script, wanted, found), devices, took])
+
+
+def describe_runs(
+    script: Script, wanted: Sequence[Settings], found: Mapping[str, Sequence[CnnResult]]
+) -> str:
     """What was run, in a line."""
     configs = [run.config for runs in found.values() for run in runs]
 
@@ -363,8 +381,6 @@ def describe_scale(
         f"batch {either(sorted({config.batch for config in configs}))}",
         *(f"{name} {value}" for name, value in script.preset.changed.items()),
         f"{script.seeds} seed{'s' * (script.seeds > 1)}",
-        either([config.device for config in configs]),
-        f"{seconds:.0f} s",
     ]
     return "; ".join(parts)
 
@@ -514,7 +530,7 @@ _SMALL = {"cifar": "digits", "basicnet": "basicnet:width=0.25"}
 
 MEHTA_PRESETS: Mapping[str, Preset] = {
     "smoke": Preset(size="smoke", instead=_SMALL, steps=4000),
-    "digits": Preset(size="digits", instead=_SMALL, steps=4000),
+    "digits": Preset(size="digits", instead=_SMALL, steps=10_000),
     "cifar10": Preset(size="full", instead={"cifar": "cifar10", "basicnet": "basicnet:width=1"}),
     "cifar100": Preset(size="full", instead={"cifar": "cifar100", "basicnet": "basicnet:width=1"}),
 }

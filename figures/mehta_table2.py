@@ -19,7 +19,7 @@ from _cnn import (
 )
 
 SOURCES = ("main table 2", "supplement table 1")
-SMOKE = {("adam", "l2", "1e-3"), ("adam", "l2", "1e-4"), ("adam", "wd", "1e-4"), ("sgd", "l2", "5e-4")}
+SMOKE = {("adam", "l2", "1e-3"), ("adam", "wd", "2e-4"), ("sgd", "l2", "1e-3"), ("sgd", "wd", "1e-3")}
 
 
 def table() -> Table:

@@ -69,7 +69,7 @@ def batches() -> Table:
     rows = []
     for (lam, batch), numbers in grouped(lines("3"), ("lam", "batch"), COLUMNS).items():
         own = {**ADAM, "lam": float(lam), "batch": int(batch)}
-        size = "smoke" if lam == "1e-3" and batch != "40" else "digits"
+        size = "smoke" if lam == "1e-3" else "digits"
         rows.append(Row(cells=(lam, batch), published=numbers, settings={**MEHTA, **own}, size=size))
     title = f"mehta2019, table 3, batch size at equal numbers of steps: {NUMBERS}"
     return Table(title=title, left=("lambda", "batch"), measures=MEASURES, rows=rows)
@@ -102,7 +102,7 @@ def widths() -> Table:
     rows = []
     for (network, lam), numbers in grouped(lines("6"), ("network", "lam"), COLUMNS).items():
         own = {**ADAM, "lam": float(lam), "model": WIDTHS[network]}
-        size = "digits" if network == "BasicNet 64-1x" else "smoke"
+        size = "full" if network == "BasicNet 64-1x" else "digits"
         rows.append(Row(cells=(network,), published=numbers, settings={**MEHTA, **own}, size=size))
     title = f"mehta2019, table 6, width at lambda 1e-4: {NUMBERS}"
     return Table(title=title, left=("network",), measures=MEASURES, rows=rows)

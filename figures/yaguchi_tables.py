@@ -52,13 +52,13 @@ VARIANTS: Mapping[tuple[str, str], dict[str, Any]] = {
     ("other", "without reg"): {"regularization": "none"},
 }
 SMOKE = {("optimizer", "adam"), ("optimizer", "msgd"), ("other", "without reg")}
-SMOKE_WIDTHS = ("10", "100", "1000")
+SMOKE_WIDTHS = ("10", "100")
 
 _SMALL = {"mnist": "digits"}
 
 PRESETS: Mapping[str, Preset] = {
-    "smoke": Preset(size="smoke", instead=_SMALL, steps=10_000),
-    "digits": Preset(size="digits", instead=_SMALL, steps=20_000),
+    "smoke": Preset(size="smoke", instead=_SMALL, steps=20_000),
+    "digits": Preset(size="digits", instead=_SMALL, steps=30_000),
     "cifar10": Preset(size="full", instead={}),
 }
 
@@ -160,7 +160,7 @@ def depths() -> Table:
         left = line["sparsity_or_remaining"].split("-")
         numbers = {"accuracy": line["accuracy"]} | {f"layer {i + 1}": n for i, n in enumerate(left)}
         own = MNIST if depth == 1 else {**MNIST, "model": f"mlp:width=1000,depth={depth}"}
-        rows.append(row((str(depth),), numbers, own))
+        rows.append(row((str(depth),), numbers, own, "digits" if depth <= 2 else "full"))
     return Table(
         title="yaguchi2018, table IV: accuracy in percent and units of each layer that are not dead",
         left=("hidden layers",),

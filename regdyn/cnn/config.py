@@ -110,9 +110,9 @@ class CnnConfig(NetworkConfig):
             raise InvalidParameter("precision", "full in float64", self.precision)
 
     def _checked_times(self) -> NDArray[np.int64]:
-        """Where no times are given, the ends of rounds are among them."""
-        times = super()._checked_times()
-        return times if self.times is not None else np.union1d(times, self.rounds).astype(np.int64)
+        """The end is always among them and, where no times are given, so are the ends of rounds."""
+        more = [self.steps] if self.times is not None else [self.steps, *self.rounds]
+        return np.union1d(super()._checked_times(), more).astype(np.int64)
 
     @cached_property
     def rounds(self) -> tuple[int, ...]:

@@ -139,7 +139,7 @@ class CnnResult(RunResult):
 
     @property
     def last(self) -> Record:
-        """What was measured last: at the end, unless `times` of the configuration ends before."""
+        """What was measured last, of a run that did not fail at its end."""
         return self.records[-1]
 
     @cached_property

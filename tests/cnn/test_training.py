@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +21,9 @@ import xarray
 
 import regdyn
 from regdyn.cnn import checkpoints, metrics
-from regdyn.cnn._batches import Order
-from regdyn.cnn._run import Run
+from regdyn.cnn._batches import Choice, Order
+from regdyn.cnn._run import Run, make_store
+from regdyn.cnn._turns import torch_settings
 from regdyn.cnn.config import CnnConfig
 from regdyn.cnn.data import Images, make_images, prepare_images
 from regdyn.cnn.models import initialize
@@ -378,6 +381,44 @@ def test_other_errors_are_not_taken_for_memory(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(Run, "_forward_backward", fail)
     with pytest.raises(RuntimeError, match="something else"):
         train([config()], threads=1)
+
+
+def test_what_precedes_a_recorded_graph_leaves_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The warm-up before a CUDA graph, here with a stand-in that computes anew what was recorded."""
+    recorded: list[Choice] = []
+    settings = config(model="basicnet:width=0.25")
+    going = Run(settings, make_store(settings))
+    compute = going._forward_backward
+
+    class Graph:
+        def replay(self) -> None:
+            compute(recorded[-1])
+
+    @contextmanager
+    def graph(graph: Graph, stream: object) -> Iterator[None]:
+        # What is recorded is not computed.
+        with monkeypatch.context() as patched:
+            patched.setattr(going, "_forward_backward", recorded.append)
+            yield
+
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+    monkeypatch.setattr(torch.cuda, "graph", graph)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: None)
+    with torch_settings(1):
+        going.model.train()
+        going._compute = going._captured(going.order.at(1))
+        while not going.done:
+            going.step()
+        going.record()
+    plain = run(model="basicnet:width=0.25")
+    assert all(torch.equal(v, parameters(plain)[k]) for k, v in going.model.state_dict().items())
+    # Steps 1 to 20 in one window instead of those from 9 on.
+    (window,) = train([config(model="basicnet:width=0.25", times=[20])], threads=1)
+    assert going.records[-1].loss == window.loss[-1]
+
+
+def test_the_greatest_seed() -> None:
+    assert not same(run(seed=2**64 - 1), run(seed=2**63 - 1))
 
 
 def test_settings_of_torch_are_restored() -> None:

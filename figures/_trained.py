@@ -1,0 +1,137 @@
+"""What the figures of trained networks have in common: from settings to files, and the spread over runs."""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import matplotlib
+import numpy as np
+import xarray
+from _cnn import Preset, Script, Settings, describe_runs, one_line_errors
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike, NDArray
+
+from regdyn import plots
+from regdyn.dynamics.result import netcdf_bytes
+from regdyn.files import written_whole
+
+if TYPE_CHECKING:
+    from regdyn.cnn.result import CnnResult
+
+Array = NDArray[np.float64]
+
+Found = Mapping[tuple[str, ...], Sequence["CnnResult"]]
+"""The runs of each setting, one for each seed."""
+
+ALIVE, DEAD = "#0072B2", "#D55E00"
+
+CHARACTERS = 14
+"""Of a caption, in an inch of its figure's width."""
+
+
+def redraw(
+    file: str,
+    doc: str | None,
+    presets: Mapping[str, Preset],
+    *,
+    title: str,
+    settings: Callable[[Preset], Mapping[tuple[str, ...], Settings]],
+    measured: Callable[[Found], xarray.Dataset],
+    draw: Callable[[xarray.Dataset], Figure],
+) -> None:
+    """The whole script: train, measure, draw what was measured, and save all of it.
+
+    Exits with 2 for an option that cannot be used, 3 for missing data or a missing library.
+
+    Parameters
+    ----------
+    file, doc, presets
+        As for `_cnn.Script`.
+    title
+        Of the figure; what was run is written below it.
+    settings
+        What a preset trains, by name.
+    measured
+        All that is drawn, of the runs.
+    draw
+        The figure without title, in regdyn's style.
+    """
+    with one_line_errors():
+        script = Script(file, doc, presets)
+        wanted = settings(script.preset)
+        begin = time.perf_counter()
+        trained = script.train(list(wanted.values()))
+        seconds = time.perf_counter() - begin
+        found = {name: trained[script.key(each)] for name, each in wanted.items()}
+        runs = [run for each in trained.values() for run in each]
+        failed = [f"{run.label}, seed {run.config.seed}: {run.failed}" for run in runs if run.failed]
+        if len(failed) == len(runs):
+            sys.exit(f"Error: every run failed; {failed[0]}")
+        scale = describe_runs(script, list(wanted.values()), trained)
+        lines = [title, scale, *(["Failed, and not drawn: " + "; ".join(failed)] if failed else [])]
+        data = measured(found).assign_attrs(title=title, scale=scale)
+        with plots.style():
+            figure = draw(data)
+            width = round(CHARACTERS * figure.get_figwidth())
+            figure.suptitle("\n".join(textwrap.fill(line, width) for line in lines), x=0.01, ha="left")
+        save(
+            script, figure, data,
+            title=title, scale=scale, seeds=script.seeds, seconds=round(seconds, 2),
+            runs=[run.to_dict() for run in runs],
+        )  # fmt: skip
+
+
+def save(script: Script, figure: Figure, data: xarray.Dataset, **about: Any) -> None:
+    """Write the figure, what is drawn in it, and a note of what made it."""
+    note = script.save(**about, matplotlib_version=matplotlib.__version__)
+    written = [note.with_suffix(suffix) for suffix in (".png", ".pdf", ".nc")]
+    with plots.style():
+        for path in written[:2]:
+            plots.save_figure(figure, path, force=True)
+            figure.set_layout_engine("none")  # laid out once, alike in both files
+    with written_whole("out", written[2], force=True) as temporary:
+        temporary.write_bytes(netcdf_bytes(data))
+    for path in (*written, note):
+        print(path)
+
+
+def per_run(found: Found, of: Callable[[CnnResult], ArrayLike]) -> Array:
+    """What each run says, shape (settings, seeds, …), NaN for one that failed."""
+    said = [
+        [None if run.failed else np.asarray(of(run), float) for run in runs] for runs in found.values()
+    ]
+    shape = next(values.shape for runs in said for values in runs if values is not None)
+    return np.array([
+        [np.full(shape, np.nan) if values is None else values for values in runs] for runs in said
+    ])  # fmt: skip
+
+
+def sound(values: Array) -> Array:
+    """The runs, along the first axis, that did not fail."""
+    return values[~np.isnan(values).any(axis=tuple(range(1, values.ndim)))]
+
+
+def spread(values: Array) -> tuple[Array, Array, Array]:
+    """Mean, least and greatest of the runs, along the first axis, that did not fail."""
+    kept = sound(values)
+    if not len(kept):
+        kept = np.full((1, *values.shape[1:]), np.nan)
+    return kept.mean(axis=0), kept.min(axis=0), kept.max(axis=0)
+
+
+def draw_bars(ax: Axes, x: ArrayLike, values: Array, **style: Any) -> None:
+    """The mean over the runs, shape (runs, points), and bars from the least to the greatest."""
+    mean, least, greatest = spread(values)
+    ax.errorbar(x, mean, [mean - least, greatest - mean], capsize=2, elinewidth=0.9, **style)
+
+
+def draw_band(ax: Axes, x: ArrayLike, values: Array, *, color: str, **style: Any) -> None:
+    """The mean over the runs, shape (runs, points), and a band from the least to the greatest."""
+    mean, least, greatest = spread(values)
+    ax.fill_between(x, least, greatest, color=color, alpha=0.2, lw=0)
+    ax.plot(x, mean, color=color, **style)
