@@ -100,6 +100,11 @@ def save(script: Script, figure: Figure, data: xarray.Dataset, **about: Any) -> 
         print(path)
 
 
+def evenly(times: int) -> Callable[[int], tuple[int, ...]]:
+    """So many recorded times, the last step among them, and not the start."""
+    return lambda steps: tuple(dict.fromkeys(-(-steps * i // times) for i in range(1, times + 1)))
+
+
 def per_run(found: Found, of: Callable[[CnnResult], ArrayLike]) -> Array:
     """What each run says, shape (settings, seeds, …), NaN for one that failed."""
     said = [

@@ -110,7 +110,7 @@ def snapshots() -> Table:
                     numbers[f"acc {line['round']}"] = line[f"accuracy_{norm.lower()}"]
                     numbers[f"sp {line['round']}"] = line[f"sparsity_{norm.lower()}"]
             own = {**NORMS[norm], "model": "resnet110", "optimizer": SGD(lr=float(lr)), "ensemble": 3}
-            rows.append(row((lr, norm), own, 200, 5, numbers, "smoke" if lr == "0.2" else "digits"))
+            rows.append(row((lr, norm), own, 200, 5, numbers, "smoke"))
     measures = {f"acc {i}": Measure(accuracy(i)) for i in range(1, 6)}
     measures["acc ensemble"] = Measure(ensemble)
     measures |= {f"sp {i}": Measure(sparsity(i)) for i in range(1, 6)}

@@ -1,0 +1,151 @@
+"""zhou2020, figure 1: L1 norms of a layer's filters with and without BN, and traces of gamma and beta.
+
+(a) VGG-11 after the second round of cosine annealing; (b) ResNet-20 during the second round, each filter a
+line in the plane of its scale and shift. The paper does not say which layers: ours are those with the most
+collapsed filters, |gamma| < 1e-3, at the end with BN. (a) has a smaller initial learning rate than the
+paper's 0.1, at which the network without BN does not learn: 0.05, in small 0.02. In small BasicNet stands
+for VGG-11, which needs images of 32x32 pixels; a round is short and lambda great.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import xarray
+from _cnn import Preset, Settings
+from _trained import ALIVE, DEAD, Array, Found, per_run, redraw, sound, spread
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import PercentFormatter
+from zhou_rounds import EPOCH, ZHOU
+
+from regdyn.optimizers import SGD
+
+ROUNDS = 2
+BINS = 40
+WITH, WITHOUT, TRACED = ("with BN",), ("without BN",), ("traces",)
+
+_SMALL = {"cifar10": "digits", "vgg11": "basicnet:width=0.25"}
+PRESETS: Mapping[str, Preset] = {
+    "smoke": Preset(size="smoke", instead=_SMALL, steps=2000, changed={"batch": 40, "lam": 1e-2}),
+    "digits": Preset(size="digits", instead=_SMALL, steps=10_000, changed={"batch": 40, "lam": 2e-3}),
+    "cifar10": Preset(size="full", instead={}),
+    "cifar100": Preset(size="full", instead={"cifar10": "cifar100"}),
+}
+
+
+def settings(preset: Preset) -> dict[tuple[str, ...], Settings]:
+    both = {**ZHOU, "steps": 200 * EPOCH, "rounds": ROUNDS}
+    vgg = {**both, "model": "vgg11", "optimizer": SGD(lr=0.05 if preset.size == "full" else 0.02)}
+    return {WITH: vgg, WITHOUT: {**vgg, "norm": "none"}, TRACED: {**both, "times": second_half}}
+
+
+def second_half(steps: int) -> tuple[int, ...]:
+    return tuple(dict.fromkeys(np.linspace(steps // 2, steps, 101).astype(int).tolist()))
+
+
+def collapsed(runs: Found, name: tuple[str, ...]) -> tuple[int, str]:
+    """The layer with the greatest share of dead filters, and what it is called."""
+    first = next(run for run in runs[name] if not run.failed)
+    shares = np.mean(
+        [[dead.mean() for dead in run.inactive] for run in runs[name] if not run.failed], 0
+    )
+    layer = int(np.argmax(shares))
+    return layer, first.layer_names[layer]
+
+
+def lengths(found: Found, layer: int) -> Array:
+    """L1 norms of the filters of a layer at the end, shape (settings, seeds, filters)."""
+    from regdyn.cnn.metrics import counted, to_numpy
+
+    def of(run: CnnResult) -> Array:
+        weights = to_numpy(run.model.weights_of(counted(run.model)[layer]).weight)
+        return np.abs(weights).sum(axis=tuple(range(1, weights.ndim)), dtype=float)
+
+    return per_run(found, of)
+
+
+def measured(found: Found) -> xarray.Dataset:
+    layer, name = collapsed(found, WITH)
+    traced, traced_name = collapsed(found, TRACED)
+    compared = {each: found[each] for each in (WITH, WITHOUT)}
+    traces = {TRACED: found[TRACED]}
+    first = next(run for run in found[TRACED] if not run.failed)
+    kinds = [each for (each,) in compared]
+    return xarray.Dataset(
+        {
+            "l1": (("kind", "seed", "filter"), lengths(compared, layer)),
+            "dead": (("seed", "filter"), per_run({WITH: found[WITH]}, lambda r: r.inactive[layer])[0]),
+            "test_error": (("kind", "seed"), per_run(compared, lambda run: run.error)),
+            "gamma": (("seed", "step", "traced"), per_run(traces, lambda r: r.gamma[traced])[0]),
+            "beta": (("seed", "step", "traced"), per_run(traces, lambda r: r.beta[traced])[0]),
+        },
+        {"kind": kinds, "step": first.times},
+        {
+            "model": found[WITH][0].config.model, "layer": name, "traced_model": first.config.model,
+            "traced_layer": traced_name, "threshold": first.config.threshold,
+        },
+    )  # fmt: skip
+
+
+def draw(data: xarray.Dataset) -> Figure:
+    figure = Figure(figsize=(8.6, 4.2), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    draw_norms(left, data)
+    draw_traces(right, data)
+    return figure
+
+
+def draw_norms(ax: Axes, data: xarray.Dataset) -> None:
+    edges = np.linspace(0, 1.02 * np.nanmax(data["l1"]), BINS + 1)
+    for kind, color in zip(data["kind"].values, (DEAD, ALIVE)):
+        runs = sound(data["l1"].sel(kind=kind).values)
+        shares = np.array([np.histogram(run, edges)[0] / len(run) for run in runs])
+        mean, least, greatest = spread(shares.reshape(-1, BINS))
+        error = 100 * sound(data["test_error"].sel(kind=kind).values).mean()
+        ax.stairs(greatest, edges, baseline=least, fill=True, color=color, alpha=0.3, lw=0)
+        ax.stairs(mean, edges, color=color, lw=1.3, label=f"{kind} (test error {error:.1f} %)")
+    dead = 100 * sound(data["dead"].values).mean()
+    ax.set_title(f"(a) {data.attrs['model']}, layer {data.attrs['layer']}, after round {ROUNDS}")
+    ax.set_xlabel(r"L1 norm of the weights of a filter, $||w||_1$")
+    ax.set_ylabel("share of the filters (%)")
+    ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=""))
+    ax.legend(title=f"with BN {dead:.0f} % collapsed", loc="upper right")
+
+
+def draw_traces(ax: Axes, data: xarray.Dataset) -> None:
+    gamma, beta = (sound(data[name].values) for name in ("gamma", "beta"))
+    dead = np.abs(gamma[:, -1]) < data.attrs["threshold"]
+    for color, mask, order in ((ALIVE, ~dead, 2), (DEAD, dead, 3)):
+        x, y = (values.transpose(0, 2, 1)[mask] for values in (gamma, beta))
+        paths = np.stack((x, y), axis=-1)
+        ax.add_collection(LineCollection(list(paths), colors=color, lw=0.8, alpha=0.7, zorder=order))
+        ax.plot(x[:, 0], y[:, 0], "o", color=color, mfc="white", ms=3.5, mew=0.9, zorder=order)
+        ax.plot(x[:, -1], y[:, -1], "o", color=color, ms=3.5, mew=0.9, zorder=order)
+    ax.autoscale_view()
+    ax.set_title(f"(b) {data.attrs['traced_model']}, layer {data.attrs['traced_layer']}, in round 2")
+    ax.set_xlabel(r"scale $\gamma$")
+    ax.set_ylabel(r"shift $\beta$")
+    handles = {
+        f"alive at the end ({100 * (1 - dead.mean()):.0f} %)": Line2D([], [], color=ALIVE),
+        f"collapsed at the end ({100 * dead.mean():.0f} %)": Line2D([], [], color=DEAD),
+        "start of the round": Line2D([], [], color="0.3", ls="", marker="o", mfc="white"),
+        "its end": Line2D([], [], color="0.3", ls="", marker="o"),
+    }
+    ax.legend(handles.values(), handles.keys(), loc="best")
+
+
+def main() -> None:
+    redraw(
+        __file__, __doc__, PRESETS,
+        title="zhou2020, figure 1: L1 norms of the filters of a layer, and traces of gamma and beta "
+        "during the second round",
+        settings=settings, measured=measured, draw=draw,
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
