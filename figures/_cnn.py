@@ -437,29 +437,24 @@ def published(name: str) -> list[dict[str, str]]:
 
 
 def grouped(
-    lines: Sequence[Mapping[str, str]],
-    by: Sequence[str],
-    columns: Mapping[str, str],
-    source: str = "dataset",
+    lines: Sequence[Mapping[str, str]], by: Sequence[str], columns: Mapping[str, str]
 ) -> dict[tuple[str, ...], dict[str, dict[str, str]]]:
-    """Published lines that differ in their `source` alone as one row: `Row.published` by settings.
+    """Published lines that differ in their data set alone as one row: `Row.published` by settings.
 
     Parameters
     ----------
     lines
-        Of `published`.
+        Of `published`, with a column `dataset`.
     by
         The columns that make the settings.
     columns
         The columns with the numbers, by the heading under which they are printed.
-    source
-        The column that says what each was measured on.
     """
     rows: dict[tuple[str, ...], dict[str, dict[str, str]]] = {}
     for line in lines:
         key = tuple(line[name] for name in by)
         numbers = {heading: line[column] for heading, column in columns.items()}
-        rows.setdefault(key, {})[f"paper ({line[source]})"] = numbers
+        rows.setdefault(key, {})[f"paper ({line['dataset']})"] = numbers
     return rows
 
 

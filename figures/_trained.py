@@ -1,4 +1,4 @@
-"""What the figures of trained networks have in common: from settings to files, and the spread over runs."""
+"""What the figures of trained networks have in common: from settings to files, spread over runs."""
 
 from __future__ import annotations
 
@@ -29,6 +29,8 @@ Found = Mapping[tuple[str, ...], Sequence["CnnResult"]]
 """The runs of each setting, one for each seed."""
 
 ALIVE, DEAD = "#0072B2", "#D55E00"
+
+SPREAD = ". Means over the seeds, bands and bars from the least to the greatest"
 
 CHARACTERS = 14
 """Of a caption, in an inch of its figure's width."""
@@ -73,7 +75,8 @@ def redraw(
         if len(failed) == len(runs):
             sys.exit(f"Error: every run failed; {failed[0]}")
         scale = describe_runs(script, list(wanted.values()), trained)
-        lines = [title, scale, *(["Failed, and not drawn: " + "; ".join(failed)] if failed else [])]
+        lines = [title, f"{scale}{SPREAD if script.seeds > 1 else ''}"]
+        lines += ["Failed, and not drawn: " + "; ".join(failed)] if failed else []
         data = measured(found).assign_attrs(title=title, scale=scale)
         with plots.style():
             figure = draw(data)
@@ -105,7 +108,7 @@ def evenly(times: int) -> Callable[[int], tuple[int, ...]]:
     return lambda steps: tuple(dict.fromkeys(-(-steps * i // times) for i in range(1, times + 1)))
 
 
-def per_run(found: Found, of: Callable[[CnnResult], ArrayLike]) -> Array:
+def per_run(found: Found, of: Callable[[CnnResult], Any]) -> Array:
     """What each run says, shape (settings, seeds, …), NaN for one that failed."""
     said = [
         [None if run.failed else np.asarray(of(run), float) for run in runs] for runs in found.values()

@@ -1,8 +1,9 @@
 """mehta2019, figure 2: scales and shifts of layer C6 over the training, under Adam and SGD with L2.
 
-Top: how gamma of the layer's filters is distributed at each recorded time, the runs together; middle: the
-same of beta; bottom: the share of the filters that are dead, |gamma| < 1e-3. In small a run has a hundredth
-of the paper's steps, and lambda is greater: without gradient a filter must decay within the run.
+Top: how gamma of the layer's filters is distributed at each recorded time, the runs together; middle:
+the same of beta; bottom: the share of the filters that are dead, |gamma| < 1e-3. In small a run has a
+hundredth of the paper's steps, and lambda is greater: without gradient a filter must decay within the
+run.
 """
 
 from __future__ import annotations
@@ -83,11 +84,11 @@ def draw(data: xarray.Dataset) -> Figure:
             ax.axhline(0, color="0.4", lw=0.6, ls=(0, (4, 3)), zorder=0.5)
             ax.set_ylim(edges[0], edges[-1])
         dead = np.abs(one["gamma"].values) < data.attrs["threshold"]
-        share = np.where(np.isnan(one["gamma"]).any("filter"), np.nan, dead.mean(axis=-1))
+        share = np.where(np.isnan(one["gamma"].values).any(axis=-1), np.nan, dead.mean(axis=-1))
         draw_band(bottom, data["step"].values, share, color=DEAD)
-        above = sound(one["beta"].values)[:, -1] > 0
+        above = one["beta"].values[:, -1][~dead[:, -1]] > 0
         note(top, f"dead at the end: {100 * sound(share)[:, -1].mean():.0f} %")
-        note(middle, rf"$\beta$ > 0 at the end: {100 * above.mean():.0f} %")
+        note(middle, rf"$\beta$ > 0 at the end: {100 * above.mean():.0f} % of the others")
         bottom.xaxis.set_major_locator(MaxNLocator(4, integer=True))
         bottom.set_xlabel("step")
         bottom.set_xlim(data["step"].values[[0, -1]])
@@ -104,7 +105,7 @@ def draw(data: xarray.Dataset) -> Figure:
 def limits(values: Array) -> tuple[float, float]:
     low, high = np.nanmin(values), np.nanmax(values)
     margin = 0.03 * (high - low)
-    return float(low - margin), float(high + margin)
+    return float(low - margin), float(high + 5 * margin)  # room for a note
 
 
 def draw_distribution(ax: Axes, steps: Array, values: Array, edges: Array) -> QuadMesh:
@@ -125,7 +126,7 @@ def note(ax: Axes, text: str) -> None:
 def main() -> None:
     redraw(
         __file__, __doc__, PRESETS,
-        title=f"mehta2019, figure 2: scales and shifts of the filters of layer {LAYER} over the training",
+        title=f"mehta2019, figure 2: scales and shifts of the filters of layer {LAYER} over training",
         settings=settings, measured=measured, draw=draw,
     )  # fmt: skip
 

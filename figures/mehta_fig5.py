@@ -1,9 +1,10 @@
-"""mehta2019, figure 5: universality of the filters of C4 to C7 as the task becomes harder, two batch sizes.
+"""mehta2019, figure 5: universality of the filters as the task becomes harder, for two batch sizes.
 
-Adam with L2 at lambda 1e-4, batches of 40 and 160 for the same number of steps, on CIFAR-10 and CIFAR-100
-(the preset needs both archives) and, in place of TinyImageNet, which the package does not read, on our
-renderings of objects before clutter. In small: the digits (10 classes) and drawn shapes (30 classes) on a
-plain and on a cluttered background, batches of 10 and 40, and lambda 1e-2, as in mehta_fig2.py.
+Layers C4 to C7, Adam with L2 at lambda 1e-4, batches of 40 and 160 for the same number of steps, on
+CIFAR-10 and CIFAR-100 (the preset needs both archives) and, in place of TinyImageNet, which the package
+does not read, on our renderings of objects before clutter. In small: the digits (10 classes) and drawn
+shapes (30 classes) on a plain and on a cluttered background, batches of 10 and 40, and lambda 1e-2, as
+in mehta_fig2.py.
 """
 
 from __future__ import annotations
@@ -49,8 +50,8 @@ def settings(preset: Preset) -> dict[tuple[str, ...], Settings]:
 def main() -> None:
     redraw(
         __file__, __doc__, PRESETS,
-        title="mehta2019, figure 5: universality of the filters, from an easy task (top) to a hard one, "
-        "under Adam with L2, for two batch sizes at the same number of steps",
+        title="mehta2019, figure 5: universality of the filters, from an easy task (top) to a hard "
+        "one, under Adam with L2, for two batch sizes at the same number of steps",
         settings=settings,
         measured=lambda found: universality(found, LAYERS),
         draw=draw_universality,

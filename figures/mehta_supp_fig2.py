@@ -5,7 +5,12 @@ The drawing and its settings are those of mehta_fig3.py, which is on CIFAR-100 i
 
 from __future__ import annotations
 
-from mehta_fig3 import main
+import mehta_fig3
+
+
+def main() -> None:
+    mehta_fig3.main(__file__, __doc__, "mehta2019, supplement, figure 2")
+
 
 if __name__ == "__main__":
-    main(__file__, __doc__, "mehta2019, supplement, figure 2")
+    main()

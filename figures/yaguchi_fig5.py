@@ -1,8 +1,8 @@
 """yaguchi2018, figure 5: norms of the weights of hidden units, for several slopes of leaky ReLU.
 
-One hidden layer of 1,000 units under Adam with L2, as in table I (yaguchi_tables.py says what of it is lost
-and what we take); the paper's slopes are lost, and ours go from 0, which is ReLU, to 0.3. A unit counts as
-dead when its norm is below 1e-3.
+One hidden layer of 1,000 units under Adam with L2, as in table I (yaguchi_tables.py says what of it is
+lost and what we take); the paper's slopes are lost, and ours go from 0, which is ReLU, to 0.3. A unit
+counts as dead when its norm is below 1e-3.
 """
 
 from __future__ import annotations

@@ -1,15 +1,16 @@
 """zhou2020, figure 1: L1 norms of a layer's filters with and without BN, and traces of gamma and beta.
 
-(a) VGG-11 after the second round of cosine annealing; (b) ResNet-20 during the second round, each filter a
-line in the plane of its scale and shift. The paper does not say which layers: ours are those with the most
-collapsed filters, |gamma| < 1e-3, at the end with BN. (a) has a smaller initial learning rate than the
-paper's 0.1, at which the network without BN does not learn: 0.05, in small 0.02. In small BasicNet stands
-for VGG-11, which needs images of 32x32 pixels; a round is short and lambda great.
+(a) VGG-11 after the second round of cosine annealing; (b) ResNet-20 during the second round, each
+filter a line in the plane of its scale and shift. The paper does not say which layers: ours are those
+with the most collapsed filters, |gamma| < 1e-3, at the end with BN. (a) has a smaller initial learning
+rate than the paper's 0.1, at which the network without BN does not learn: 0.05, in small 0.02. In small
+BasicNet stands for VGG-11, which needs images of 32x32 pixels; a round is short and lambda great.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray
@@ -24,9 +25,15 @@ from zhou_rounds import EPOCH, ZHOU
 
 from regdyn.optimizers import SGD
 
+if TYPE_CHECKING:
+    from regdyn.cnn.result import CnnResult
+
 ROUNDS = 2
 BINS = 40
-WITH, WITHOUT, TRACED = ("with BN",), ("without BN",), ("traces",)
+Name = tuple[str, ...]
+WITH: Name = ("with BN",)
+WITHOUT: Name = ("without BN",)
+TRACED: Name = ("traces",)
 
 _SMALL = {"cifar10": "digits", "vgg11": "basicnet:width=0.25"}
 PRESETS: Mapping[str, Preset] = {
@@ -37,7 +44,7 @@ PRESETS: Mapping[str, Preset] = {
 }
 
 
-def settings(preset: Preset) -> dict[tuple[str, ...], Settings]:
+def settings(preset: Preset) -> dict[Name, Settings]:
     both = {**ZHOU, "steps": 200 * EPOCH, "rounds": ROUNDS}
     vgg = {**both, "model": "vgg11", "optimizer": SGD(lr=0.05 if preset.size == "full" else 0.02)}
     return {WITH: vgg, WITHOUT: {**vgg, "norm": "none"}, TRACED: {**both, "times": second_half}}
@@ -47,7 +54,7 @@ def second_half(steps: int) -> tuple[int, ...]:
     return tuple(dict.fromkeys(np.linspace(steps // 2, steps, 101).astype(int).tolist()))
 
 
-def collapsed(runs: Found, name: tuple[str, ...]) -> tuple[int, str]:
+def collapsed(runs: Found, name: Name) -> tuple[int, str]:
     """The layer with the greatest share of dead filters, and what it is called."""
     first = next(run for run in runs[name] if not run.failed)
     shares = np.mean(
@@ -63,7 +70,7 @@ def lengths(found: Found, layer: int) -> Array:
 
     def of(run: CnnResult) -> Array:
         weights = to_numpy(run.model.weights_of(counted(run.model)[layer]).weight)
-        return np.abs(weights).sum(axis=tuple(range(1, weights.ndim)), dtype=float)
+        return np.asarray(np.abs(weights).sum(axis=tuple(range(1, weights.ndim)), dtype=float))
 
     return per_run(found, of)
 

@@ -1,8 +1,8 @@
 """zhou2020, figure 2: ResNet-20 on random labels, training loss and collapsed filters by round.
 
-The training labels are permuted once. Five rounds of cosine annealing, and no augmentation. Sparsity is the
-share of the multiplications that goes with the filters whose |gamma| is below 1e-3. In small lambda is
-greater, since the rounds are short.
+The training labels are permuted once. Five rounds of cosine annealing, and no augmentation. Sparsity is
+the share of the multiplications that goes with the filters whose |gamma| is below 1e-3. In small lambda
+is greater, since the rounds are short.
 """
 
 from __future__ import annotations

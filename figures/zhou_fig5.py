@@ -1,8 +1,8 @@
 """zhou2020, figure 5: collapsed filters over the initial learning rate and over the initial gamma.
 
-Sparsity is the share of the multiplications that goes with the filters whose |gamma| is below 1e-3, after
-one round of cosine annealing: our choice, the paper does not say how many. In small the networks are those
-of zhou_fig3.py, and lambda is greater, since the round is short.
+Sparsity is the share of the multiplications that goes with the filters whose |gamma| is below 1e-3,
+after one round of cosine annealing: our choice, the paper does not say how many. In small the networks
+are those of zhou_fig3.py, and lambda is greater, since the round is short.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ SIZE = {"resnet20": "digits"}
 
 PRESETS: Mapping[str, Preset] = {
     "smoke": Preset(size="smoke", instead=_SMALL, steps=3000, changed={"lam": 2.5e-3}),
-    "digits": Preset(size="digits", instead=_SMALL, steps=7500, changed={"lam": 2.5e-3}),
+    "digits": Preset(size="digits", instead=_SMALL, steps=6000, changed={"lam": 2.5e-3}),
     "cifar10": Preset(size="full", instead={}),
     "cifar100": Preset(size="full", instead={"cifar10": "cifar100"}),
 }

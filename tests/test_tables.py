@@ -18,13 +18,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
-from regdyn import SGD, Adam
 from regdyn.cnn.config import CnnConfig
 from regdyn.cnn.data import make_images
 from regdyn.cnn.result import CnnResult
 from regdyn.cnn.training import train
 from regdyn.dynamics.schedules import CosineRestarts, Step
+from regdyn.optimizers import SGD, Adam
 
 FIGURES = Path(__file__).parent.parent / "figures"
 SCRIPTS = (
@@ -293,6 +294,23 @@ def test_units_that_remain(script: Make) -> None:
     assert module.reduced(run) == pytest.approx(100 * (1 - left / (30 * 66 + 30 * 32 + 10 * 31)))
 
 
+def test_dead_filters(script: Make) -> None:
+    script("mehta_table1")
+    common = importlib.import_module("_cnn")
+    run = direct(data="digits", model="mlp:width=5", lam=1e-3, batch=64)
+    (seen,) = run.last.activations
+    assert seen is not None
+    seen = dataclasses.replace(seen, peak=np.array([0, 1e-13, 1e-11, 1e-5, 1]))
+    record = dataclasses.replace(run.last, activations=[seen])
+    norm = run.model.norm_of(run.model.layers[0])
+    assert norm is not None
+    norm.weight.data = torch.tensor([5e-4, -9e-4, 9.9e-4, -2e-3, 1])
+    run = dataclasses.replace(run, records=(*run.records[:-1], record))
+    assert common.by_activation(run) == pytest.approx(40)
+    assert common.by_scale(run) == pytest.approx(60) == common.in_layer("layer 1")(run)
+    assert common.in_layer("C1")(run) is None
+
+
 def test_intervals(script: Make) -> None:
     script("mehta_table1")
     half_width = importlib.import_module("_cnn").mean_and_half_width
@@ -397,14 +415,26 @@ def test_out_is_a_file(script: Make, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert line.startswith(f"Error: --out must be a folder, got {place} (")
 
 
+WITHOUT_TORCH = """
+import runpy, sys
+
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name == "torch":
+            raise ModuleNotFoundError("No module named 'torch'", name="torch")
+
+sys.meta_path.insert(0, Missing())
+script, *sys.argv[1:] = sys.argv[1:]
+sys.path.insert(0, script.rpartition("/")[0])
+runpy.run_path(script, run_name="__main__")
+"""
+
+
 def test_without_torch(tmp_path: Path) -> None:
-    code = (
-        "import runpy, sys; sys.modules['torch'] = None; sys.argv = ['x.py', '--out', sys.argv[1]]; "
-        f"sys.path.insert(0, {str(FIGURES)!r}); "
-        f"runpy.run_path({str(FIGURES / 'mehta_table1.py')!r}, run_name='__main__')"
-    )
-    ended = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True)
-    assert ended.returncode == 3
+    options = (str(FIGURES / "mehta_table1.py"), "--out", str(tmp_path))
+    command = [sys.executable, "-c", WITHOUT_TORCH, *options]
+    ended = subprocess.run(command, capture_output=True, text=True)
+    assert ended.returncode == 3 and ended.stdout == ""
     assert ended.stderr == "Error: torch is not installed: pip install 'regdyn[torch]'\n"
 
 
@@ -420,7 +450,7 @@ def checkpoints(folder: Path) -> dict[str, tuple[int, bytes]]:
 
 
 def test_a_killed_script_goes_on(tmp_path: Path) -> None:
-    options = ("--preset", "smoke", "--steps", "600", "--seeds", "1", "--out", str(tmp_path))
+    options = ("--preset", "smoke", "--steps", "300", "--seeds", "1", "--out", str(tmp_path))
     command = [sys.executable, str(FIGURES / "yaguchi_tables.py"), *options]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
@@ -430,12 +460,12 @@ def test_a_killed_script_goes_on(tmp_path: Path) -> None:
         os.killpg(script.pid, signal.SIGKILL)
     assert first.startswith("1 of 5 ") and not (tmp_path / "yaguchi_tables-smoke.json").exists()
     folder = tmp_path / "yaguchi_tables-smoke"
-    ended = {
-        run.name: checkpoints(run)
-        for run in folder.iterdir()
-        if json.loads((run / "checkpoint.json").read_text())["step"] == 600
+    steps = {
+        path.parent.name: json.loads(path.read_text())["step"]
+        for path in folder.glob("*/checkpoint.json")
     }
-    assert 1 <= len(ended) < 5
+    ended = {name: checkpoints(folder / name) for name, step in steps.items() if step == 300}
+    assert ended and "run_4" not in ended
     again = subprocess.run(command, check=True, capture_output=True, text=True)
     assert again.stderr.count(" of 5 ") == 5 - len(ended)
     for name, before in ended.items():
@@ -444,15 +474,21 @@ def test_a_killed_script_goes_on(tmp_path: Path) -> None:
     note = done(tmp_path, "yaguchi_tables-smoke")
     config = CnnConfig(
         data="digits", model="mlp:width=100", optimizer=Adam(beta2=0.999), lam=5e-4, batch=64,
-        steps=600, schedule=Step((150, 300, 450), 0.5),
+        steps=300, schedule=Step((75, 150, 225), 0.5),
     )  # fmt: skip
     (run,) = train([config], threads=1)
     assert values(note, 1, "100")["accuracy"] == [100 * (1 - run.error)]
-    # Other steps are another run.
-    command[command.index("600")] = "700"
-    other = subprocess.run(command, capture_output=True, text=True)
-    assert other.returncode == 2 and other.stderr.count("\n") == 1
-    assert "steps is 600 and not 700 (--fresh starts anew)" in other.stderr
+
+
+def test_more_seeds_keep_the_runs_of_fewer(script: Make, tmp_path: Path) -> None:
+    script("yaguchi_tables", *small(), rows=2).main()
+    before = checkpoints(tmp_path / "yaguchi_tables-smoke")
+    few = values(done(tmp_path, "yaguchi_tables-smoke"), 0, "optimizer", "msgd")["accuracy"]
+    script("yaguchi_tables", *small("--seeds", "2"), rows=2).main()
+    after = checkpoints(tmp_path / "yaguchi_tables-smoke")
+    assert before.items() < after.items()
+    first, second = values(done(tmp_path, "yaguchi_tables-smoke"), 0, "optimizer", "msgd")["accuracy"]
+    assert [first] == few and second != first
 
 
 def test_fresh_forgets(script: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -460,6 +496,10 @@ def test_fresh_forgets(script: Make, tmp_path: Path, capsys: pytest.CaptureFixtu
     before = checkpoints(tmp_path / "yaguchi_tables-smoke")
     script("yaguchi_tables", *small()).main()
     assert checkpoints(tmp_path / "yaguchi_tables-smoke") == before
+    capsys.readouterr()
+    line = refused(script("yaguchi_tables", *small("--steps", "21")), capsys, 2)
+    assert "checkpoint must be of this configuration" in line and "steps is 20 and not 21" in line
+    assert line.endswith(" (--fresh starts anew)\n")
     script("yaguchi_tables", *small("--steps", "21", "--fresh")).main()
     after = checkpoints(tmp_path / "yaguchi_tables-smoke")
     assert not {data for _, data in before.values()} & {data for _, data in after.values()}
