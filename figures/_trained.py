@@ -72,8 +72,6 @@ def redraw(
         found = {name: trained[script.key(each)] for name, each in wanted.items()}
         runs = [run for each in trained.values() for run in each]
         failed = [f"{run.label}, seed {run.config.seed}: {run.failed}" for run in runs if run.failed]
-        if len(failed) == len(runs):
-            sys.exit(f"Error: every run failed; {failed[0]}")
         scale = describe_runs(script, list(wanted.values()), trained)
         lines = [title, f"{scale}{SPREAD if script.seeds > 1 else ''}"]
         lines += ["Failed, and not drawn: " + "; ".join(failed)] if failed else []
@@ -103,6 +101,15 @@ def save(script: Script, figure: Figure, data: xarray.Dataset, **about: Any) -> 
         print(path)
 
 
+def sound_run(found: Found) -> CnnResult:
+    """The first run that did not fail; if all did, the script ends."""
+    runs = [run for each in found.values() for run in each]
+    for run in runs:
+        if not run.failed:
+            return run
+    sys.exit(f"Error: every run failed; {runs[0].label}: {runs[0].failed}")
+
+
 def evenly(times: int) -> Callable[[int], tuple[int, ...]]:
     """So many recorded times, the last step among them, and not the start."""
     return lambda steps: tuple(dict.fromkeys(-(-steps * i // times) for i in range(1, times + 1)))
@@ -110,13 +117,9 @@ def evenly(times: int) -> Callable[[int], tuple[int, ...]]:
 
 def per_run(found: Found, of: Callable[[CnnResult], Any]) -> Array:
     """What each run says, shape (settings, seeds, …), NaN for one that failed."""
-    said = [
-        [None if run.failed else np.asarray(of(run), float) for run in runs] for runs in found.values()
-    ]
-    shape = next(values.shape for runs in said for values in runs if values is not None)
-    return np.array([
-        [np.full(shape, np.nan) if values is None else values for values in runs] for runs in said
-    ])  # fmt: skip
+    blank = np.full(np.shape(of(sound_run(found))), np.nan)
+    said = [[blank if run.failed else of(run) for run in runs] for runs in found.values()]
+    return np.array(said, float)
 
 
 def sound(values: Array) -> Array:
@@ -129,7 +132,13 @@ def spread(values: Array) -> tuple[Array, Array, Array]:
     kept = sound(values)
     if not len(kept):
         kept = np.full((1, *values.shape[1:]), np.nan)
-    return kept.mean(axis=0), kept.min(axis=0), kept.max(axis=0)
+    least, greatest = kept.min(axis=0), kept.max(axis=0)
+    return np.clip(kept.mean(axis=0), least, greatest), least, greatest  # rounding aside
+
+
+def percent(values: Array) -> float:
+    """Mean of shares over everything, the runs along the first axis, in percent."""
+    return 100 * float(spread(values)[0].mean())
 
 
 def draw_bars(ax: Axes, x: ArrayLike, values: Array, **style: Any) -> None:
@@ -143,3 +152,12 @@ def draw_band(ax: Axes, x: ArrayLike, values: Array, *, color: str, **style: Any
     mean, least, greatest = spread(values)
     ax.fill_between(x, least, greatest, color=color, alpha=0.2, lw=0)
     ax.plot(x, mean, color=color, **style)
+
+
+def draw_histogram(ax: Axes, values: Array, edges: Array, *, color: str, **style: Any) -> None:
+    """Shares of the units in bins, of values of shape (runs, units), as in `draw_band`."""
+    shares = np.array([np.histogram(run, edges)[0] / len(run) for run in values])
+    shares[np.isnan(values).any(axis=1)] = np.nan
+    mean, least, greatest = spread(shares)
+    ax.stairs(greatest, edges, baseline=least, fill=True, color=color, alpha=0.3, lw=0)
+    ax.stairs(mean, edges, color=color, lw=1.2, baseline=0, **style)

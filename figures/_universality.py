@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray
-from _trained import Array, Found, per_run, sound, spread
-from matplotlib.axes import Axes
+from _trained import Array, Found, draw_histogram, per_run, percent, sound_run
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, PercentFormatter
@@ -26,7 +25,7 @@ EDGES = np.array([DEAD - 0.05, DEAD + 0.05, *np.linspace(0, 1, 21)])
 def universality(found: Found, layers: Sequence[str]) -> xarray.Dataset:
     """Of the filters of each layer at the end, and which are dead; `found` is by row and kind."""
     rows, kinds = (list(dict.fromkeys(each)) for each in zip(*found))
-    first = next(run for runs in found.values() for run in runs if not run.failed)
+    first = sound_run(found)
 
     def shaped(of: Callable[[CnnResult], Any], *dims: str) -> tuple[tuple[str, ...], Array]:
         values = per_run(found, of)
@@ -49,7 +48,7 @@ def dead(layer: int) -> Callable[[CnnResult], Any]:
 
 
 def draw_universality(data: xarray.Dataset) -> Figure:
-    """Dead filters stand apart: what is left of their activation is constant, and universal by its size."""
+    """Dead filters stand apart: what is left of their activation is constant, and thus universal."""
     rows, layers = data["row"].values, data["layer"].values
     width = 1.5 + (1.25 if len(layers) > 5 else 1.75) * len(layers)
     figure = Figure(figsize=(width, 1.3 + 1.7 * len(rows)), layout="constrained")
@@ -60,9 +59,9 @@ def draw_universality(data: xarray.Dataset) -> Figure:
                 one = data.sel(row=row, kind=kind)
                 gone = one[f"dead_{layer}"].values
                 values = np.where(gone == 1, DEAD, one[f"universality_{layer}"].values)
-                draw_histogram(ax, values, COLORS[i])
+                draw_histogram(ax, values, EDGES, color=COLORS[i])
                 ax.text(
-                    0.5, 0.98 - 0.13 * i, f"dead {100 * sound(gone).mean():.0f} %", color=COLORS[i],
+                    0.5, 0.98 - 0.13 * i, f"dead {percent(gone):.0f} %", color=COLORS[i],
                     transform=ax.transAxes, ha="center", va="top", fontsize="small",
                 )  # fmt: skip
             ax.margins(y=0.35)
@@ -73,20 +72,10 @@ def draw_universality(data: xarray.Dataset) -> Figure:
     for ax, layer in zip(grid[0], layers):
         ax.set_title(f"{layer} ({data.sizes[f'filter_{layer}']})")
     grid[-1, 0].set_xlim(EDGES[0] - 0.03, 1.03)
-    grid[-1, 0].set_xticks((DEAD, 0, 0.5, 1), ("dead", "", "50", "100"))
+    grid[-1, 0].set_xticks((DEAD, 0.5, 1), ("dead", "50", "100"))
     figure.legend(
         [Line2D([], [], color=color) for color in COLORS], data["kind"].values,
         loc="outside lower center", ncols=len(COLORS),
         title="universality: share of the training set that activates the filter (%)",
     )  # fmt: skip
     return figure
-
-
-def draw_histogram(ax: Axes, values: Array, color: str) -> None:
-    """Of universality or `DEAD`, shape (runs, filters)."""
-    shares = np.array([
-        np.histogram(run, EDGES)[0] / len(run) if len(run) else run for run in sound(values)
-    ])  # fmt: skip
-    mean, least, greatest = spread(shares)
-    ax.stairs(greatest, EDGES, baseline=least, fill=True, color=color, alpha=0.3, lw=0)
-    ax.stairs(mean, EDGES, color=color, lw=1.2, baseline=0)

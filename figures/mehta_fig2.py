@@ -14,7 +14,7 @@ from collections.abc import Mapping
 import numpy as np
 import xarray
 from _cnn import MEHTA, MEHTA_PRESETS, Preset, Settings
-from _trained import DEAD, Array, Found, draw_band, per_run, redraw, sound
+from _trained import DEAD, Array, Found, draw_band, per_run, percent, redraw, sound, sound_run
 from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
 from matplotlib.colors import PowerNorm
@@ -51,7 +51,7 @@ def settings(preset: Preset) -> dict[tuple[str, ...], Settings]:
 
 
 def measured(found: Found) -> xarray.Dataset:
-    first = next(run for runs in found.values() for run in runs if not run.failed)
+    first = sound_run(found)
     layer = first.layer_names.index(LAYER)
     gamma = per_run(found, lambda run: run.gamma[layer])
     beta = per_run(found, lambda run: run.beta[layer])
@@ -87,7 +87,7 @@ def draw(data: xarray.Dataset) -> Figure:
         share = np.where(np.isnan(one["gamma"].values).any(axis=-1), np.nan, dead.mean(axis=-1))
         draw_band(bottom, data["step"].values, share, color=DEAD)
         above = one["beta"].values[:, -1][~dead[:, -1]] > 0
-        note(top, f"dead at the end: {100 * sound(share)[:, -1].mean():.0f} %")
+        note(top, f"dead at the end: {percent(share[:, -1:]):.0f} %")
         note(middle, rf"$\beta$ > 0 at the end: {100 * above.mean():.0f} % of the others")
         bottom.xaxis.set_major_locator(MaxNLocator(4, integer=True))
         bottom.set_xlabel("step")
@@ -97,7 +97,9 @@ def draw(data: xarray.Dataset) -> Figure:
     grid[2, 0].set_ylabel("dead filters (%)")
     grid[2, 0].yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=""))
     grid[2, 0].set_ylim(0, 1)
-    bar = figure.colorbar(image, ax=grid[:2], label="share of the filters (%)", pad=0.01, aspect=40)
+    bar = figure.colorbar(
+        image, ax=grid[:2], label="share of the filters of all seeds (%)", pad=0.01, aspect=40
+    )
     bar.outline.set_visible(False)
     return figure
 

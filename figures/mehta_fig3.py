@@ -1,8 +1,8 @@
 """mehta2019, figure 3: universality of the filters of each layer, Adam and SGD, low and high L2.
 
 Universality is the share of the training set for which a filter's pooled activation exceeds a
-thousandth of its greatest. Filters with |gamma| < 1e-3 are dead and stand apart. In small lambda is greater,
-as in mehta_fig2.py. Figure 2 of the supplement is the same on CIFAR-10: mehta_supp_fig2.py.
+thousandth of its greatest. Filters with |gamma| < 1e-3 are dead and stand apart. In small lambda is
+greater, as in mehta_fig2.py. Figure 2 of the supplement is the same on CIFAR-10: mehta_supp_fig2.py.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ def settings(preset: Preset) -> dict[tuple[str, ...], Settings]:
 def main(file: str = __file__, doc: str | None = __doc__, figure: str = "mehta2019, figure 3") -> None:
     redraw(
         file, doc, PRESETS,
-        title=f"{figure}: universality of the filters of each layer, Adam and SGD, low and high L2",
+        title=f"{figure}: universality of the filters of each layer under L2 with lambda low and high "
+        "(left: Adam's / SGD's)",
         settings=settings,
         measured=lambda found: universality(found, LAYERS),
         draw=draw_universality,

@@ -1,7 +1,7 @@
 """yaguchi2018, figure 5: norms of the weights of hidden units, for several slopes of leaky ReLU.
 
 One hidden layer of 1,000 units under Adam with L2, as in table I (yaguchi_tables.py says what of it is
-lost and what we take); the paper's slopes are lost, and ours go from 0, which is ReLU, to 0.3. A unit
+lost and what we take); the paper's slopes are lost, and ours go from 0, which is ReLU, to 0.5. A unit
 counts as dead when its norm is below 1e-3.
 """
 
@@ -10,14 +10,14 @@ from __future__ import annotations
 import numpy as np
 import xarray
 from _cnn import Preset, Settings
-from _trained import ALIVE, DEAD, Found, evenly, per_run, redraw, sound, spread
+from _trained import ALIVE, Found, draw_histogram, evenly, per_run, percent, redraw
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from yaguchi_tables import MNIST, PRESETS
 
 from regdyn.nets.sparsity import NORM_THRESHOLD
 
-SLOPES = (0.0, 0.01, 0.03, 0.1, 0.3)
+SLOPES = (0.0, 0.01, 0.1, 0.5)
 BINS = 50
 LEAST = 1e-6
 """Norms below are drawn as this: the width of the axis has an end."""
@@ -45,21 +45,13 @@ def draw(data: xarray.Dataset) -> Figure:
     axes = figure.subplots(len(SLOPES), 1, sharex=True, sharey=True)
     edges = np.geomspace(LEAST, 1.05 * float(data["norm"].max()), BINS + 1)
     for ax, slope in zip(axes, data["slope"].values):
-        runs = sound(data["norm"].sel(slope=slope).values)
-        shares = np.array([np.histogram(np.maximum(run, LEAST), edges)[0] / len(run) for run in runs])
-        mean, least, greatest = spread(shares.reshape(-1, BINS))
+        norms = data["norm"].sel(slope=slope).values
+        draw_histogram(ax, np.maximum(norms, LEAST), edges, color=ALIVE)
         ax.axvspan(LEAST, NORM_THRESHOLD, color="0.92", lw=0, zorder=0.5)
-        dead = edges[1:] <= NORM_THRESHOLD
-        for part, color in ((dead, DEAD), (~dead, ALIVE)):
-            ax.bar(
-                edges[:-1][part], mean[part], np.diff(edges)[part], align="edge", color=color, lw=0,
-                yerr=[(mean - least)[part], (greatest - mean)[part]],
-                error_kw={"elinewidth": 0.7, "ecolor": "0.3"},
-            )  # fmt: skip
-        share = 100 * (runs < NORM_THRESHOLD).mean()
-        error = 100 * sound(data["test_error"].sel(slope=slope).values).mean()
+        dead = np.where(np.isnan(norms), np.nan, norms < NORM_THRESHOLD)
+        error = percent(data["test_error"].sel(slope=slope).values)
         name = "slope 0 (ReLU)" if slope == 0 else f"slope {slope:g}"
-        text = f"{name}\n{share:.0f} % dead\ntest error {error:.1f} %"
+        text = f"{name}\n{percent(dead):.0f} % dead\ntest error {error:.1f} %"
         ax.text(0.01, 0.92, text, transform=ax.transAxes, va="top", fontsize="small")
         ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=""))
         ax.yaxis.set_major_locator(MaxNLocator(3))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray
 from _cnn import Preset, Settings
-from _trained import ALIVE, DEAD, Array, Found, per_run, redraw
+from _trained import ALIVE, DEAD, Array, Found, per_run, redraw, sound_run
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
@@ -45,7 +45,7 @@ def settings(preset: Preset) -> Mapping[tuple[str, ...], Settings]:
 
 
 def measured(found: Found) -> xarray.Dataset:
-    first = next(run for run in found[ADAM] if not run.failed)
+    first = sound_run({ADAM: found[ADAM]})
     dims = ("optimizer", "seed", "step", "filter")
 
     def rates(run: CnnResult) -> Array:

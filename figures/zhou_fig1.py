@@ -2,9 +2,9 @@
 
 (a) VGG-11 after the second round of cosine annealing; (b) ResNet-20 during the second round, each
 filter a line in the plane of its scale and shift. The paper does not say which layers: ours are those
-with the most collapsed filters, |gamma| < 1e-3, at the end with BN. (a) has a smaller initial learning
-rate than the paper's 0.1, at which the network without BN does not learn: 0.05, in small 0.02. In small
-BasicNet stands for VGG-11, which needs images of 32x32 pixels; a round is short and lambda great.
+with the most collapsed filters, |gamma| < 1e-3, at the end with BN. In small the data are drawn shapes,
+Conv4 stands for VGG-11, which needs images of 32x32 pixels, and lambda is greater, since the rounds are
+short.
 """
 
 from __future__ import annotations
@@ -15,15 +15,25 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray
 from _cnn import Preset, Settings
-from _trained import ALIVE, DEAD, Array, Found, per_run, redraw, sound, spread
+from _trained import (
+    ALIVE,
+    DEAD,
+    Array,
+    Found,
+    draw_histogram,
+    per_run,
+    percent,
+    redraw,
+    sound,
+    sound_run,
+    spread,
+)
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
 from zhou_rounds import EPOCH, ZHOU
-
-from regdyn.optimizers import SGD
 
 if TYPE_CHECKING:
     from regdyn.cnn.result import CnnResult
@@ -35,10 +45,11 @@ WITH: Name = ("with BN",)
 WITHOUT: Name = ("without BN",)
 TRACED: Name = ("traces",)
 
-_SMALL = {"cifar10": "digits", "vgg11": "basicnet:width=0.25"}
+_SMALL = {"cifar10": "synthetic:n_train=3000,n_test=1000", "vgg11": "conv4"}
+_CHANGED = {"batch": 40, "flip": False, "crop": 0}
 PRESETS: Mapping[str, Preset] = {
-    "smoke": Preset(size="smoke", instead=_SMALL, steps=2000, changed={"batch": 40, "lam": 1e-2}),
-    "digits": Preset(size="digits", instead=_SMALL, steps=10_000, changed={"batch": 40, "lam": 2e-3}),
+    "smoke": Preset(size="smoke", instead=_SMALL, steps=2000, changed={**_CHANGED, "lam": 1e-2}),
+    "digits": Preset(size="digits", instead=_SMALL, steps=10_000, changed={**_CHANGED, "lam": 2e-3}),
     "cifar10": Preset(size="full", instead={}),
     "cifar100": Preset(size="full", instead={"cifar10": "cifar100"}),
 }
@@ -46,22 +57,22 @@ PRESETS: Mapping[str, Preset] = {
 
 def settings(preset: Preset) -> dict[Name, Settings]:
     both = {**ZHOU, "steps": 200 * EPOCH, "rounds": ROUNDS}
-    vgg = {**both, "model": "vgg11", "optimizer": SGD(lr=0.05 if preset.size == "full" else 0.02)}
-    return {WITH: vgg, WITHOUT: {**vgg, "norm": "none"}, TRACED: {**both, "times": second_half}}
+    return {
+        WITH: {**both, "model": "vgg11", "norm": "batch"},
+        WITHOUT: {**both, "model": "vgg11", "norm": "none"},
+        TRACED: {**both, "times": second_half},
+    }
 
 
 def second_half(steps: int) -> tuple[int, ...]:
     return tuple(dict.fromkeys(np.linspace(steps // 2, steps, 101).astype(int).tolist()))
 
 
-def collapsed(runs: Found, name: Name) -> tuple[int, str]:
+def collapsed(runs: Found) -> tuple[int, str]:
     """The layer with the greatest share of dead filters, and what it is called."""
-    first = next(run for run in runs[name] if not run.failed)
-    shares = np.mean(
-        [[dead.mean() for dead in run.inactive] for run in runs[name] if not run.failed], 0
-    )
-    layer = int(np.argmax(shares))
-    return layer, first.layer_names[layer]
+    shares = per_run(runs, lambda run: [dead.mean() for dead in run.inactive])
+    layer = int(np.argmax(spread(shares[0])[0]))
+    return layer, sound_run(runs).layer_names[layer]
 
 
 def lengths(found: Found, layer: int) -> Array:
@@ -76,24 +87,25 @@ def lengths(found: Found, layer: int) -> Array:
 
 
 def measured(found: Found) -> xarray.Dataset:
-    layer, name = collapsed(found, WITH)
-    traced, traced_name = collapsed(found, TRACED)
-    compared = {each: found[each] for each in (WITH, WITHOUT)}
+    compared = {name: found[name] for name in (WITH, WITHOUT)}
     traces = {TRACED: found[TRACED]}
-    first = next(run for run in found[TRACED] if not run.failed)
+    layer, layer_name = collapsed({WITH: found[WITH]})
+    traced, traced_name = collapsed(traces)
+    first = sound_run(traces)
     kinds = [each for (each,) in compared]
     return xarray.Dataset(
         {
             "l1": (("kind", "seed", "filter"), lengths(compared, layer)),
-            "dead": (("seed", "filter"), per_run({WITH: found[WITH]}, lambda r: r.inactive[layer])[0]),
+            "dead": (("kind", "seed", "filter"), per_run(compared, lambda r: r.inactive[layer])),
             "test_error": (("kind", "seed"), per_run(compared, lambda run: run.error)),
             "gamma": (("seed", "step", "traced"), per_run(traces, lambda r: r.gamma[traced])[0]),
             "beta": (("seed", "step", "traced"), per_run(traces, lambda r: r.beta[traced])[0]),
         },
         {"kind": kinds, "step": first.times},
         {
-            "model": found[WITH][0].config.model, "layer": name, "traced_model": first.config.model,
-            "traced_layer": traced_name, "threshold": first.config.threshold,
+            "model": found[WITH][0].config.model, "layer": layer_name,
+            "traced_model": first.config.model, "traced_layer": traced_name,
+            "threshold": first.config.threshold,
         },
     )  # fmt: skip
 
@@ -109,18 +121,17 @@ def draw(data: xarray.Dataset) -> Figure:
 def draw_norms(ax: Axes, data: xarray.Dataset) -> None:
     edges = np.linspace(0, 1.02 * np.nanmax(data["l1"]), BINS + 1)
     for kind, color in zip(data["kind"].values, (DEAD, ALIVE)):
-        runs = sound(data["l1"].sel(kind=kind).values)
-        shares = np.array([np.histogram(run, edges)[0] / len(run) for run in runs])
-        mean, least, greatest = spread(shares.reshape(-1, BINS))
-        error = 100 * sound(data["test_error"].sel(kind=kind).values).mean()
-        ax.stairs(greatest, edges, baseline=least, fill=True, color=color, alpha=0.3, lw=0)
-        ax.stairs(mean, edges, color=color, lw=1.3, label=f"{kind} (test error {error:.1f} %)")
-    dead = 100 * sound(data["dead"].values).mean()
+        one = data.sel(kind=kind)
+        label = f"{kind}: {percent(one['dead'].values):.0f} % collapsed, "
+        label += f"test error {percent(one['test_error'].values):.1f} %"
+        draw_histogram(ax, one["l1"].values, edges, color=color, label=label)
+    ax.margins(y=0.3)
+    ax.set_ylim(bottom=0)
     ax.set_title(f"(a) {data.attrs['model']}, layer {data.attrs['layer']}, after round {ROUNDS}")
     ax.set_xlabel(r"L1 norm of the weights of a filter, $||w||_1$")
     ax.set_ylabel("share of the filters (%)")
     ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=""))
-    ax.legend(title=f"with BN {dead:.0f} % collapsed", loc="upper right")
+    ax.legend(loc="upper right")
 
 
 def draw_traces(ax: Axes, data: xarray.Dataset) -> None:

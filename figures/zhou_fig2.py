@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 import xarray
 from _cnn import Preset, Settings
-from _trained import DEAD, Found, draw_band, draw_bars, evenly, per_run, redraw
+from _trained import DEAD, Found, draw_band, draw_bars, evenly, per_run, redraw, sound_run
 from matplotlib.figure import Figure
 from zhou_rounds import EPOCH, ZHOU, sparsity
 
@@ -21,8 +21,8 @@ POINTS = 10
 
 _SMALL = {"cifar10": "digits"}
 PRESETS: Mapping[str, Preset] = {
-    "smoke": Preset(size="smoke", instead=_SMALL, steps=7500, changed={"lam": 5e-3, "batch": 40}),
-    "digits": Preset(size="digits", instead=_SMALL, steps=40_000, changed={"lam": 1e-3, "batch": 40}),
+    "smoke": Preset(size="smoke", instead=_SMALL, steps=7500, changed={"lam": 4e-3, "batch": 40}),
+    "digits": Preset(size="digits", instead=_SMALL, steps=30_000, changed={"lam": 1e-3, "batch": 40}),
     "cifar10": Preset(size="full", instead={}),
     "cifar100": Preset(size="full", instead={"cifar10": "cifar100"}),
 }
@@ -35,7 +35,7 @@ def settings(preset: Preset) -> dict[tuple[str, ...], Settings]:
 
 def measured(found: Found) -> xarray.Dataset:
     rounds = range(1, ROUNDS + 1)
-    first = next(run for runs in found.values() for run in runs if not run.failed)
+    first = sound_run(found)
     return xarray.Dataset(
         {
             "loss": (("seed", "step"), per_run(found, lambda run: run.loss)[0], {"units": "nat"}),

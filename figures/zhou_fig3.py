@@ -3,8 +3,8 @@
 Sparsity is the share of the multiplications that goes with the filters whose |gamma| is below 1e-3
 (section 3.2). Three networks, nine rounds of cosine annealing. In small the networks are ResNet-20, a
 fully connected one in place of ResNet-56 and BasicNet in place of VGG-16, which needs images of 32x32
-pixels; a round is short and lambda as much greater, since a collapsed gamma takes 1 / lambda steps to
-decay by e.
+pixels; lambda is greater, since the rounds are short and a collapsed gamma takes 1 / lambda steps at
+the first learning rate to decay by e.
 """
 
 from __future__ import annotations

@@ -65,8 +65,8 @@ def draw(data: xarray.Dataset) -> Figure:
 
 
 def draw_over(ax: Axes, data: xarray.Dataset, over: str) -> None:
-    for model, (color, marker) in STYLES.items():
-        one = data.sel(model=model)
+    for model in data["model"].values:
+        one, (color, marker) = data.sel(model=model), STYLES[model]
         network = str(one["network"].values)
         label = MODELS[model] if network == model else f"{network} (for {MODELS[model]})"
         values = one[f"sparsity_over_{over}"].transpose("seed", over).values

@@ -131,10 +131,15 @@ def test_help_names_every_choice(capsys: pytest.CaptureFixture[str]) -> None:
             assert f"--{name.replace('_', '-')} " in text
 
 
-def test_the_example_in_the_help_works(capsys: pytest.CaptureFixture[str]) -> None:
-    (example,) = re.findall(r"regdyn (train --opt .*?) Options", help_text(capsys))
-    assert main(shlex.split(example)) == 0
-    assert len(rows(capsys.readouterr().out)) == 2
+def test_the_examples_in_the_help_work(capsys: pytest.CaptureFixture[str]) -> None:
+    (text,) = re.findall(r"Example: (.*?) Options", help_text(capsys))
+    examples = [example.strip() for example in text.split("regdyn ")[1:]]
+    assert len(examples) == 2
+    shown = []
+    for example in examples:
+        assert main(shlex.split(example)) == 0
+        shown.append(capsys.readouterr().out)
+    assert len(rows(shown[0])) == 2 and "basicnet:width=0.25" in shown[1]
 
 
 def test_quiet_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:

@@ -210,7 +210,12 @@ def test_interrupted_with_a_checkpoint(seeds: str, tmp_path: Path) -> None:
     folder = tmp_path / "kept"
     options = ["--model", "mlp:width=30", "--steps", "1000000", "--every", "50", "--quiet"]
     threads = ["--threads", "2", "--seed", seeds, "--checkpoint", str(folder)]
-    command = [sys.executable, "-m", "regdyn", "train", *SMALL, *options, *threads]
+    # A shell that starts the tests in the background makes its children ignore Ctrl-C: undo that.
+    code = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "from regdyn.cli import script; script()"
+    )
+    command = [sys.executable, "-c", code, "train", *SMALL, *options, *threads]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
     first = folder / ("checkpoint.json" if seeds == "0" else "run_0/checkpoint.json")
     deadline = time.monotonic() + 120

@@ -121,7 +121,7 @@ def train(**options: Any) -> int:
 
       regdyn train --opt adam,sgd --lam 1e-3 --width 32 --steps 500
 
-      regdyn train --backend torch --model basicnet:width=0.25 --steps 2000
+      regdyn train --backend torch --model basicnet:width=0.25 --steps 200
     """
     from regdyn.nets.run_result import save_runs, training_format
 

@@ -9,6 +9,7 @@ from regdyn.cnn import checkpoints
 from regdyn.cnn._processes import side_by_side as in_processes
 from regdyn.cnn._turns import Watch, take_turns
 from regdyn.cnn.config import CnnConfig
+from regdyn.cnn.models import trace_shapes
 from regdyn.cnn.result import CnnResult, Record
 from regdyn.dynamics.engine import thread_count
 from regdyn.errors import InvalidParameter
@@ -16,6 +17,13 @@ from regdyn.nets.config import Progress, nothing
 
 SIDE_BY_SIDE = 8
 """Runs that share a GPU, unless told."""
+
+THREADED = 2 * 10**8
+"""Multiplications of a step from which a run takes more than one thread.
+
+With fewer a second one gains a sixth at best, and loses far more where other programs want the
+processors: hundreds of times in a step the threads wait for the one that is not running.
+"""
 
 
 def ignore(run: int, record: Record) -> None:
@@ -36,9 +44,9 @@ def train(
     """Train one network for each configuration.
 
     On a processor several runs go side by side, each in a process of its own on one thread; a single
-    one takes all threads. The same configuration on as many threads gives the same bits. On a GPU
-    several runs take turns, each on a stream of its own. A run whose loss is no longer finite ends
-    there; its result says so in `failed`, and the others go on.
+    one takes all threads if its steps are large enough to gain from them. The same configuration on as
+    many threads gives the same bits. On a GPU several runs take turns, each on a stream of its own. A
+    run whose loss is no longer finite ends there; its result says so in `failed`, and the others go on.
 
     Parameters
     ----------
@@ -77,7 +85,14 @@ def train(
     processes = min(count, len(configs))
     if processes > 1 and all(config.device == "cpu" for config in configs):
         return in_processes(configs, folders, processes, resume, progress, watch)
-    return take_turns(configs, folders, count, side_by_side, resume, progress, watch)
+    wide = any(_multiplications(config) >= THREADED for config in configs)
+    return take_turns(configs, folders, count if wide else 1, side_by_side, resume, progress, watch)
+
+
+def _multiplications(config: CnnConfig) -> int:
+    """Of a step, forwards."""
+    shapes = trace_shapes(config.blueprint)
+    return config.batch * sum(s.n_in * s.n_out * s.kernel * s.positions for s in shapes)
 
 
 def checkpoint_folders(configs: Sequence[CnnConfig], folder: Path | str | None) -> list[Path | None]:

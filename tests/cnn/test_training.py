@@ -314,6 +314,22 @@ def test_runs_side_by_side_equal_single_ones(tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["run_0", "run_1", "run_2"]
 
 
+@pytest.mark.parametrize("model, batch, threads", [("mlp:width=12", 10, 1), ("basicnet", 40, 3)])
+def test_threads_of_a_single_run(
+    model: str, batch: int, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of them where a step is large; a small one would wait for them more than it gains."""
+    taken: list[int] = []
+
+    def note(configs: Any, folders: Any, threads: int, *rest: Any) -> list[CnnResult]:
+        taken.append(threads)
+        return []
+
+    monkeypatch.setattr("regdyn.cnn.training.take_turns", note)
+    train([config(model=model, batch=batch)], threads=3)
+    assert taken == [threads]
+
+
 def test_a_run_that_fails_ends_alone() -> None:
     bad = config(optimizer=regdyn.SGD(lr=1e30), norm="none", times=[0, 10, 20])
     failed, fine = train([bad, config()], threads=1)
