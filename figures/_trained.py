@@ -30,7 +30,7 @@ Found = Mapping[tuple[str, ...], Sequence["CnnResult"]]
 
 ALIVE, DEAD = "#0072B2", "#D55E00"
 
-SPREAD = ". Means over the seeds, bands and bars from the least to the greatest"
+SPREAD = "Means over the seeds, bands and bars from the least to the greatest"
 
 CHARACTERS = 14
 """Of a caption, in an inch of its figure's width."""
@@ -45,6 +45,7 @@ def redraw(
     settings: Callable[[Preset], Mapping[tuple[str, ...], Settings]],
     measured: Callable[[Found], xarray.Dataset],
     draw: Callable[[xarray.Dataset], Figure],
+    shown: str = SPREAD,
 ) -> None:
     """The whole script: train, measure, draw what was measured, and save all of it.
 
@@ -62,6 +63,8 @@ def redraw(
         All that is drawn, of the runs.
     draw
         The figure without title, in regdyn's style.
+    shown
+        How it shows the runs.
     """
     with one_line_errors():
         script = Script(file, doc, presets)
@@ -73,7 +76,7 @@ def redraw(
         runs = [run for each in trained.values() for run in each]
         failed = [f"{run.label}, seed {run.config.seed}: {run.failed}" for run in runs if run.failed]
         scale = describe_runs(script, list(wanted.values()), trained)
-        lines = [title, f"{scale}{SPREAD if script.seeds > 1 else ''}"]
+        lines = [title, f"{scale}. {shown}"]
         lines += ["Failed, and not drawn: " + "; ".join(failed)] if failed else []
         data = measured(found).assign_attrs(title=title, scale=scale)
         with plots.style():

@@ -3,8 +3,8 @@
 Layers C4 to C7, Adam with L2 at lambda 1e-4, batches of 40 and 160 for the same number of steps, on
 CIFAR-10 and CIFAR-100 (the preset needs both archives) and, in place of TinyImageNet, which the package
 does not read, on our renderings of objects before clutter. In small: the digits (10 classes) and drawn
-shapes (30 classes) on a plain and on a cluttered background, batches of 10 and 40, and lambda 1e-2, as
-in mehta_fig2.py.
+shapes (30 classes) on a plain and on a cluttered background, batches of 10 and 40, and the greater
+lambda of mehta_fig2.py.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from collections.abc import Mapping
 from _cnn import MEHTA, MEHTA_PRESETS, Preset, Settings
 from _trained import evenly, redraw
 from _universality import draw_universality, universality
+from mehta_fig2 import LAMBDAS
 
 LAYERS = [f"C{i}" for i in range(4, 8)]
-SHAPES = "synthetic:n_train=3000,n_test=1000"
 SMALL: Mapping[str, Settings] = {
     "digits": {"data": "digits"},
-    "shapes": {"data": SHAPES, "flip": False},
-    "shapes,\ncluttered": {"data": f"{SHAPES},clutter=0.6", "flip": False},
+    "shapes": {"data": "clean", "flip": False},
+    "cluttered shapes": {"data": "cluttered", "flip": False},
 }
 FULL: Mapping[str, Settings] = {
     "CIFAR-10": {"data": "cifar10"},
     "CIFAR-100": {"data": "cifar100"},
-    "objects,\ncluttered": {"data": "objects-cluttered:n_train=50000,n_test=10000"},
+    "cluttered objects": {"data": "objects-cluttered:n_train=50000,n_test=10000"},
 }
 """From easy to hard."""
 
@@ -38,8 +38,8 @@ PRESETS: Mapping[str, Preset] = {
 
 def settings(preset: Preset) -> dict[tuple[str, ...], Settings]:
     full = preset.size == "full"
-    own = {**MEHTA, "optimizer": "adam", "regularization": "l2", "times": evenly(10)}
-    lam = {"full": 1e-4, "digits": 2e-3, "smoke": 1e-2}[preset.size]
+    own = {**MEHTA, "optimizer": "adam", "regularization": "l2", "times": evenly(5)}
+    _, lam = LAMBDAS[preset.size]["adam"]
     return {
         (name, f"batch {batch}"): {**own, **task, "batch": batch, "lam": lam}
         for name, task in (FULL if full else SMALL).items()

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray
 from _cnn import Preset, Settings
-from _trained import ALIVE, DEAD, Array, Found, per_run, redraw, sound_run
+from _trained import ALIVE, Array, Found, per_run, percent, redraw, sound_run
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
@@ -68,12 +68,11 @@ def measured(found: Found) -> xarray.Dataset:
 def draw(data: xarray.Dataset) -> Figure:
     figure = Figure(figsize=(8.6, 5.4), layout="constrained")
     grid = figure.subplots(2, data.sizes["optimizer"], sharex=True, sharey="row")
-    chosen = data["chosen"].values
+    chosen = data["chosen"].values.astype(bool)
     steps = data["step"].values
     for (top, bottom), optimizer in zip(grid.T, data["optimizer"].values):
         one = data.sel(optimizer=optimizer)
-        error = 100 * np.nanmean(one["test_error"])
-        top.set_title(f"{optimizer}, test error {error:.1f} %")
+        top.set_title(f"{optimizer}, test error {percent(one['test_error'].values):.1f} %")
         draw_lines(top, steps, one["rate"].values.transpose(0, 2, 1)[chosen])
         draw_lines(bottom, steps, np.maximum(one["norm"].values.transpose(0, 2, 1)[chosen], LEAST))
         bottom.axhspan(LEAST, NORM_THRESHOLD, color="0.92", lw=0, zorder=0.5)
@@ -85,6 +84,7 @@ def draw(data: xarray.Dataset) -> Figure:
     grid[0, 0].set_ylabel("activation rate (%)")
     grid[1, 0].set_yscale("log")
     grid[1, 0].set_ylabel(r"norm $||w||_2$ (grey: dead)")
+    figure.supxlabel(f"{chosen.sum():,} of {chosen.size:,} filters of {data.attrs['layer']}")
     return figure
 
 
@@ -93,7 +93,7 @@ def draw_lines(ax: Axes, steps: Array, values: Array) -> None:
     few = np.unique(np.linspace(0, len(values) - 1, min(len(values), SHOWN)).round().astype(int))
     ax.plot(steps, values[few].T, color=ALIVE, lw=0.7, alpha=0.6)
     if len(values):
-        ax.plot(steps, values.mean(axis=0), color=DEAD, lw=2)
+        ax.plot(steps, values.mean(axis=0), color="black", lw=2)
 
 
 def main() -> None:
@@ -102,6 +102,7 @@ def main() -> None:
         title="yaguchi2018, figure 6: activation rate and norm of the filters of the first layer that "
         "Adam takes to 0",
         settings=settings, measured=measured, draw=draw,
+        shown=f"Thin: {SHOWN} of these filters, of all seeds; thick: the mean of all of them",
     )  # fmt: skip
 
 

@@ -45,7 +45,7 @@ WITH: Name = ("with BN",)
 WITHOUT: Name = ("without BN",)
 TRACED: Name = ("traces",)
 
-_SMALL = {"cifar10": "synthetic:n_train=3000,n_test=1000", "vgg11": "conv4"}
+_SMALL = {"cifar10": "clean", "vgg11": "conv4"}
 _CHANGED = {"batch": 40, "flip": False, "crop": 0}
 PRESETS: Mapping[str, Preset] = {
     "smoke": Preset(size="smoke", instead=_SMALL, steps=2000, changed={**_CHANGED, "lam": 1e-2}),

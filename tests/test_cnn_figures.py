@@ -136,7 +136,7 @@ def test_tasks(draw: Draw) -> None:
     configs = [run["config"] for run in note["runs"]]
     assert [config["batch"] for config in configs] == [10, 40] * 3
     assert [config["flip"] for config in configs] == [False] * 6
-    direct = mehta(optimizer="adam", lam=1e-2, data=few("synthetic:n_train=3000,n_test=1000"))
+    direct = mehta(optimizer="adam", lam=1e-2, data=few("clean"))
     ours = data["universality_C5"].sel(kind="batch 40").isel(row=1, seed=0)
     assert np.array_equal(ours, direct.universality[4])
 
@@ -145,7 +145,7 @@ def test_norms_and_traces(draw: Draw) -> None:
     note, data = draw("zhou_fig1")
     assert "conv4, resnet20" in note["scale"]
     layer, name = data.attrs["layer"], data.attrs["traced_layer"]
-    shapes = few("synthetic:n_train=3000,n_test=1000")
+    shapes = few("clean")
     plain = zhou(2, model="conv4", norm="none", lam=1e-2, data=shapes)
     ours = data["l1"].sel(kind="without BN").isel(seed=0)
     assert np.allclose(ours, np.abs(weights(plain, f"{layer}.conv")).sum(axis=1))
