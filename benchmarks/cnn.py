@@ -11,13 +11,15 @@ backward, step, loss.item() for the log every 50 steps.
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import resource
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import torch
+from joblib.externals.loky import get_reusable_executor
 from measure import Interference, Report, Run, cpu_name, processors, take_turns, versions
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -60,7 +62,7 @@ class Files(Dataset[tuple[Tensor, int]]):
         return len(self.images.y_train)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        x = torch.from_numpy(self.images.x_train[index].transpose(2, 0, 1)).float()
+        x = torch.tensor(self.images.x_train[index].transpose(2, 0, 1), dtype=torch.float32)
         x = (x - self.mean) / self.std
         return x.flip(2) if torch.rand(()) < 0.5 else x, int(self.images.y_train[index])
 
@@ -76,9 +78,17 @@ def wait(device: str) -> None:
         torch.cuda.synchronize()
 
 
-def regdyn_run(images: Images, device: str) -> Run:
+def peak_memory(run: Run, device: str) -> float:
+    """Of the process, or of the GPU, after this run as its first, in MiB (on Linux)."""
+    run(0)
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated() / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+
+
+def regdyn_run(images: Images, device: str, precision: str = "auto") -> Run:
     """The steps of a run without what is recorded at its end."""
-    config = make_config(images, device, STEPS[device] + 10)
+    config = make_config(images, device, STEPS[device] + 10, precision=precision)
     store: ImageStore = make_store(config)
 
     def run(seed: int) -> tuple[float, NDArray]:
@@ -86,7 +96,7 @@ def regdyn_run(images: Images, device: str) -> Run:
             stream = torch.cuda.stream(torch.cuda.Stream()) if device == "cuda" else None
             if stream is not None:
                 stream.__enter__()
-            going = TorchRun(make_config(images, device, STEPS[device] + 10, seed=seed), store)
+            going = TorchRun(dataclasses.replace(config, seed=seed), store)
             for _ in range(10 if device == "cuda" else 2):
                 going.step()
             wait(device)
@@ -168,6 +178,7 @@ def against_a_loop(report: Report, device: str, rounds: int) -> None:
     )  # fmt: skip
     images = random_images()
     ours = regdyn_run(images, device)
+    peak = peak_memory(ours, device)
     paired = take_turns([(ours, loop_run(images, device, n)) for n in LOADERS[device]], rounds)
     worst = min(pair.median for pair in paired)
     rows = []
@@ -179,17 +190,25 @@ def against_a_loop(report: Report, device: str, rounds: int) -> None:
         f"BasicNet over the faster loop: {worst:.2f}", f"≥ {WANTED[device]:g}", worst >= WANTED[device]
     )
     speed = STEPS[device] / paired[0].seconds[0]
+    where = "device" if device == "cuda" else "process, torch included"
+    report.write(f"Peak memory of regdyn on the {where}: {peak:,.0f} MiB.", "")
     if device == "cuda":
-        peak = torch.cuda.max_memory_allocated() / 2**20
         hours = TABLE_1["rows"] * TABLE_1["seeds"] * TABLE_1["steps"] / speed / 3600
         report.write(
-            f"Peak memory on the device: {peak:,.0f} MiB. At that speed Table 1 of mehta2019 "
+            "At that speed Table 1 of mehta2019 "
             f"({TABLE_1['rows']} rows x {TABLE_1['seeds']} seeds x {TABLE_1['steps']:,} steps) takes "
             f"{hours:,.0f} hours of this GPU, one run at a time.", "",
         )  # fmt: skip
-    else:
-        peak = psutil.Process().memory_info().rss / 2**20
-        report.write(f"Memory of the process after it: {peak:,.0f} MiB.", "")
+
+
+def narrow_numbers(report: Report, device: str, rounds: int) -> None:
+    images = random_images()
+    report.write("## bfloat16 over float32", "", "The same steps, `--precision bfloat16` and `full`.")
+    both = [regdyn_run(images, device, precision) for precision in ("bfloat16", "full")]
+    (pair,) = take_turns([(both[0], both[1])], rounds)
+    speeds = (f"{STEPS[device] / seconds:,.1f}" for seconds in pair.seconds)
+    header = ["bfloat16, steps/s", "float32, steps/s", "ratio", "least – greatest"]
+    report.table(header, [[*speeds, f"{pair.median:.2f}", pair.spread]])
 
 
 def packing(report: Report, device: str, rounds: int) -> None:
@@ -204,13 +223,8 @@ def packing(report: Report, device: str, rounds: int) -> None:
     (pair,) = take_turns([(together, alone)], rounds)
     steps = count * PACKED_STEPS[device]
     speeds = (f"{steps / seconds:,.0f}" for seconds in pair.seconds)
-    header = [
-        "runs",
-        "side by side, steps/s",
-        "one after the other, steps/s",
-        "ratio",
-        "least – greatest",
-    ]
+    header = ["runs", "side by side, steps/s", "one after the other, steps/s", "ratio",
+              "least – greatest"]  # fmt: skip
     report.table(header, [[str(count), *speeds, f"{pair.median:.2f}", pair.spread]])
     if device == "cuda":
         what = f"{count} runs side by side: {pair.median:.2f}"
@@ -233,7 +247,9 @@ def main() -> None:
         f"- medians of {options.rounds} pairs", "",
     )  # fmt: skip
     against_a_loop(report, device, options.rounds)
+    narrow_numbers(report, device, options.rounds)
     packing(report, device, options.rounds)
+    get_reusable_executor().shutdown()  # whose time would count as that of other programs
     report.conclude()
     report.write(
         "", f"Other programs and the hypervisor had {others.share():.0%} of the processors' time."

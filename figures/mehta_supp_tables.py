@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from _cnn import (
+from _cnn import MEHTA, MEHTA_PRESETS
+from _tables import (
     LAYERWISE,
     LAYERWISE_COLUMNS,
-    MEHTA,
-    MEHTA_PRESETS,
     Measure,
     Row,
     Table,

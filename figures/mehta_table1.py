@@ -5,10 +5,9 @@ Weight decay ("wd") multiplies by 1 - lambda after the step, scaled along with t
 
 from __future__ import annotations
 
-from _cnn import (
+from _cnn import MEHTA, MEHTA_PRESETS
+from _tables import (
     DECAYS,
-    MEHTA,
-    MEHTA_PRESETS,
     Measure,
     Row,
     Table,

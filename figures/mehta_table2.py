@@ -5,18 +5,8 @@ Test loss is as published only: a run does not measure it.
 
 from __future__ import annotations
 
-from _cnn import (
-    DECAYS,
-    LAYERWISE,
-    LAYERWISE_COLUMNS,
-    MEHTA,
-    MEHTA_PRESETS,
-    Row,
-    Table,
-    grouped,
-    published,
-    rerun,
-)
+from _cnn import MEHTA, MEHTA_PRESETS
+from _tables import DECAYS, LAYERWISE, LAYERWISE_COLUMNS, Row, Table, grouped, published, rerun
 
 SOURCES = ("main table 2", "supplement table 1")
 SMOKE = {("adam", "l2", "1e-3"), ("adam", "wd", "2e-4"), ("sgd", "l2", "1e-3"), ("sgd", "wd", "1e-3")}

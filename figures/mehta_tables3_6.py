@@ -12,20 +12,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from _cnn import (
-    MEHTA,
-    MEHTA_PRESETS,
-    Measure,
-    Preset,
-    Row,
-    Table,
-    by_scale,
-    grouped,
-    published,
-    rerun,
-    test_error,
-    train_loss,
-)
+from _cnn import MEHTA, MEHTA_PRESETS, Preset
+from _tables import Measure, Row, Table, by_scale, grouped, published, rerun, test_error, train_loss
 
 WIDTHS = {
     "BasicNet 64-1x": "basicnet:width=1",

@@ -17,7 +17,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from _cnn import Measure, Preset, Row, Settings, Table, halved, published, rerun
+from _cnn import Preset, Settings, halved
+from _tables import Measure, Row, Table, published, rerun
 
 from regdyn.nets.sparsity import inactive_by_norm
 from regdyn.optimizers import SGD, Adagrad, Adam, AMSGrad, RMSProp

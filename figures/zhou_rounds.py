@@ -13,7 +13,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from _cnn import Measure, Preset, Row, Settings, Table, published, rerun, train_loss
+from _cnn import Preset, Settings
+from _tables import Measure, Row, Table, published, rerun, train_loss
 
 from regdyn.optimizers import SGD
 
@@ -38,7 +39,7 @@ _SMALL = {"cifar10": "digits", "resnet20": _QUARTER, "resnet110": _QUARTER}
 SIZE = {"resnet20": "digits"}
 
 PRESETS: Mapping[str, Preset] = {
-    "smoke": Preset(size="smoke", instead=_SMALL, steps=3000, changed={"lam": 2.5e-3}),
+    "smoke": Preset(size="smoke", instead=_SMALL, steps=4500, changed={"lam": 2.5e-3, "batch": 40}),
     "digits": Preset(size="digits", instead=_SMALL, steps=6000, changed={"lam": 2.5e-3}),
     "cifar10": Preset(size="full", instead={}),
     "cifar100": Preset(size="full", instead={"cifar10": "cifar100"}),

@@ -204,11 +204,9 @@ def test_a_missing_library(library: str, tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (3, expected)
 
 
-@pytest.mark.parametrize("seeds", ["0", "0:3"])
-def test_interrupted_with_a_checkpoint(seeds: str, tmp_path: Path) -> None:
-    """The command says how to go on, and leaves no process behind."""
-    folder = tmp_path / "kept"
-    options = ["--model", "mlp:width=30", "--steps", "1000000", "--every", "50", "--quiet"]
+def start_endless(folder: Path, seeds: str) -> subprocess.Popen[str]:
+    """The command at its work, in a session of its own, with a first checkpoint in `folder`."""
+    options = ["--model", "mlp:width=30", "--steps", "100000000", "--every", "1000000", "--quiet"]
     threads = ["--threads", "2", "--seed", seeds, "--checkpoint", str(folder)]
     # A shell that starts the tests in the background makes its children ignore Ctrl-C: undo that.
     code = (
@@ -222,11 +220,31 @@ def test_interrupted_with_a_checkpoint(seeds: str, tmp_path: Path) -> None:
     while not first.exists():
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert f"Error: interrupted; with --resume the same command goes on from {folder}\n" == err
+    return process
+
+
+def assert_all_end(process: subprocess.Popen[str]) -> None:
     deadline = time.monotonic() + 30
     while subprocess.run(["pgrep", "-s", str(process.pid)], capture_output=True).stdout:
         assert time.monotonic() < deadline
         time.sleep(0.5)
+
+
+@pytest.mark.parametrize("seeds", ["0", "0:3"])
+def test_interrupted_with_a_checkpoint(seeds: str, tmp_path: Path) -> None:
+    """The command says how to go on, and leaves no process behind."""
+    process = start_endless(tmp_path / "kept", seeds)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    line = f"Error: interrupted; with --resume the same command goes on from {tmp_path / 'kept'}\n"
+    assert err == line
+    assert_all_end(process)
+
+
+def test_killed(tmp_path: Path) -> None:
+    """It leaves no process behind, which would write where the command that resumes does."""
+    process = start_endless(tmp_path / "kept", "0:3")
+    process.kill()
+    process.wait()
+    assert_all_end(process)

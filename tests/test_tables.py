@@ -64,7 +64,7 @@ def script(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Make:
             return row if run else dataclasses.replace(row, size="full")
 
         fewer = [dataclasses.replace(t, rows=[kept(row) for row in t.rows]) for t in tables]
-        importlib.import_module("_cnn").rerun(*rest, fewer)
+        importlib.import_module("_tables").rerun(*rest, fewer)
 
     return make
 
@@ -296,7 +296,7 @@ def test_units_that_remain(script: Make) -> None:
 
 def test_dead_filters(script: Make) -> None:
     script("mehta_table1")
-    common = importlib.import_module("_cnn")
+    common = importlib.import_module("_tables")
     run = direct(data="digits", model="mlp:width=5", lam=1e-3, batch=64)
     (seen,) = run.last.activations
     assert seen is not None
@@ -313,7 +313,7 @@ def test_dead_filters(script: Make) -> None:
 
 def test_intervals(script: Make) -> None:
     script("mehta_table1")
-    half_width = importlib.import_module("_cnn").mean_and_half_width
+    half_width = importlib.import_module("_tables").mean_and_half_width
     mean, half = half_width([1.0, 2.0, 3.0])
     assert mean == 2 and half == pytest.approx(4.30265 / 3**0.5, rel=1e-5)  # t of 2 degrees of freedom
     assert half_width([5.0]) == (5.0, None)

@@ -6,10 +6,13 @@ other's interpreter.
 
 from __future__ import annotations
 
+import os
 import secrets
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cache
 from multiprocessing.connection import Client, Listener
 from pathlib import Path
 from threading import Thread
@@ -22,6 +25,9 @@ from regdyn.cnn._turns import Watch, take_turns
 from regdyn.cnn.config import CnnConfig
 from regdyn.cnn.result import CnnResult
 from regdyn.nets.config import Progress
+
+PATIENCE = 0.5
+"""Seconds between two looks at whether the parent is there."""
 
 
 def side_by_side(
@@ -60,6 +66,7 @@ def _train(
     config: CnnConfig, folder: Path | None, resume: bool, index: int, address: Any, key: bytes
 ) -> CnnResult:
     """One run in a process of its own, which tells the first one how it goes."""
+    _end_with_parent()
     with Client(address, authkey=key) as line:
         (result,) = take_turns(
             [config], [folder], 1, 1, resume,
@@ -67,6 +74,19 @@ def _train(
             lambda _, record: line.send(("record", index, record)),
         )  # fmt: skip
     return result.with_config(None)
+
+
+@cache
+def _end_with_parent() -> None:
+    """A process whose parent was killed would go on, and write where the next command does."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(PATIENCE)
+        os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
 
 
 @contextmanager
