@@ -40,12 +40,15 @@ if TYPE_CHECKING:
 
 ROUNDS = 2
 BINS = 40
+POINTS = 41
+"""Of a trace."""
+
 Name = tuple[str, ...]
 WITH: Name = ("with BN",)
 WITHOUT: Name = ("without BN",)
 TRACED: Name = ("traces",)
 
-_SMALL = {"cifar10": "clean", "vgg11": "conv4"}
+_SMALL = {"cifar10": "synthetic", "vgg11": "conv4"}
 _CHANGED = {"batch": 40, "flip": False, "crop": 0}
 PRESETS: Mapping[str, Preset] = {
     "smoke": Preset(size="smoke", instead=_SMALL, steps=2000, changed={**_CHANGED, "lam": 1e-2}),
@@ -65,7 +68,7 @@ def settings(preset: Preset) -> dict[Name, Settings]:
 
 
 def second_half(steps: int) -> tuple[int, ...]:
-    return tuple(dict.fromkeys(np.linspace(steps // 2, steps, 101).astype(int).tolist()))
+    return tuple(dict.fromkeys(np.linspace(steps // 2, steps, POINTS).astype(int).tolist()))
 
 
 def collapsed(runs: Found) -> tuple[int, str]:

@@ -145,7 +145,7 @@ def test_norms_and_traces(draw: Draw) -> None:
     note, data = draw("zhou_fig1")
     assert "conv4, resnet20" in note["scale"]
     layer, name = data.attrs["layer"], data.attrs["traced_layer"]
-    shapes = few("clean")
+    shapes = few("synthetic")
     plain = zhou(2, model="conv4", norm="none", lam=1e-2, data=shapes)
     ours = data["l1"].sel(kind="without BN").isel(seed=0)
     assert np.allclose(ours, np.abs(weights(plain, f"{layer}.conv")).sum(axis=1))
