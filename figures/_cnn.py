@@ -21,7 +21,7 @@ from regdyn.cli.options import progress_bar
 from regdyn.cnn.data import Images, make_images
 from regdyn.dynamics.result import provenance
 from regdyn.dynamics.schedules import CosineRestarts, Schedule, Step
-from regdyn.errors import InvalidParameter, MissingData
+from regdyn.errors import EXTRAS, InvalidParameter, MissingData, missing_library
 from regdyn.files import written_whole
 from regdyn.parameters import check_integer
 
@@ -216,9 +216,9 @@ def one_line_errors() -> Iterator[None]:
     except MissingData as error:
         _exit(str(error), 3)
     except ModuleNotFoundError as error:
-        if error.name not in ("torch", "safetensors", "joblib"):
+        if error.name not in EXTRAS:
             raise
-        _exit(f"{error.name} is not installed: pip install 'regdyn[torch]'", 3)
+        _exit(missing_library(error), 3)
     except KeyboardInterrupt:
         _exit("interrupted; the same command goes on", 130)
 

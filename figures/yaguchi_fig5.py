@@ -52,7 +52,7 @@ def draw(data: xarray.Dataset) -> Figure:
         error = percent(data["test_error"].sel(slope=slope).values)
         name = "slope 0 (ReLU)" if slope == 0 else f"slope {slope:g}"
         text = f"{name}\n{percent(dead):.0f} % dead\ntest error {error:.1f} %"
-        ax.text(0.01, 0.92, text, transform=ax.transAxes, va="top", fontsize="small")
+        ax.text(0.06, 0.92, text, transform=ax.transAxes, va="top", fontsize="small")
         ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=""))
         ax.yaxis.set_major_locator(MaxNLocator(3))
     axes[0].set_xscale("log")

@@ -114,7 +114,7 @@ def measured(found: Found) -> xarray.Dataset:
 
 
 def draw(data: xarray.Dataset) -> Figure:
-    figure = Figure(figsize=(8.6, 4.2), layout="constrained")
+    figure = Figure(figsize=(8.6, 4.5), layout="constrained")
     left, right = figure.subplots(1, 2)
     draw_norms(left, data)
     draw_traces(right, data)
@@ -156,7 +156,9 @@ def draw_traces(ax: Axes, data: xarray.Dataset) -> None:
         "start of the round": Line2D([], [], color="0.3", ls="", marker="o", mfc="white"),
         "its end": Line2D([], [], color="0.3", ls="", marker="o"),
     }
-    ax.legend(handles.values(), handles.keys(), loc="best")
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    figure.legend(handles.values(), handles.keys(), loc="outside lower right", ncols=len(handles))
 
 
 def main() -> None:

@@ -4,8 +4,8 @@ Table 1 and the experiments of its figures 2, 3 and 5, whose numbers are in pict
 lacks. A filter has collapsed if |gamma| < 1e-3; sparsity is the share of the multiplications that goes
 with them (section 3.2). Batches of 128 and lambda 5e-4 throughout (section 3.1), in table 1 too. Our
 choices, where the paper leaves it open: ResNet-20 and one round of 100 epochs in figure 5, no
-augmentation with random labels. In small, batches are of 40, for more steps in the same time, and lambda
-is 2.5e-3: 5e-4 would take a collapsed gamma tens of thousands of steps to 1e-3.
+augmentation with random labels. In small, batches are of 40, for more steps in the same time, and
+lambda is 2.5e-3: 5e-4 would take a collapsed gamma tens of thousands of steps to 1e-3.
 """
 
 from __future__ import annotations

@@ -82,5 +82,16 @@ class MissingData(RegdynError):
         return f"{self.what}, from {self.source}: {self.command}"
 
 
+EXTRAS = {"torch": "torch", "safetensors": "torch", "joblib": "torch", "tensorboard": "tensorboard"}
+"""Libraries that are not installed with regdyn, and the extra that each comes with."""
+
+
+def missing_library(error: ModuleNotFoundError) -> str:
+    """What is not installed, and the command that installs it."""
+    extra = EXTRAS.get(error.name or "")
+    wanted = f"'regdyn[{extra}]'" if extra else error.name
+    return f"{error.name} is not installed: pip install {wanted}"
+
+
 class Interrupted(RegdynError):
     """The user stopped a run that can go on."""

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import xarray
 
+import regdyn
 from regdyn.cli import main
 from regdyn.cli.train_runs import _models
 from regdyn.cnn.config import CnnConfig
@@ -131,10 +132,41 @@ def test_tensorboard(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None
     assert events.Scalars("error/test")[-1].value == pytest.approx(trained().error)
     assert "gamma/layer_1" in events.Tags()["histograms"]
 
+    files = set(folder.iterdir())
+    code, _, err = run(capsys, *SMALL, "--tensorboard", str(folder), "--quiet")
+    assert code == 2 and set(folder.iterdir()) == files
+    assert err.startswith("Error: --tensorboard must be a folder without such files (--resume")
+    code, _, _ = run(capsys, *SMALL, "--tensorboard", str(folder), "--quiet", "--force")
+    assert code == 0 and len(set(folder.iterdir())) == 1
+    taken = tmp_path / "file"
+    taken.write_text("")
+    code, _, err = run(capsys, *SMALL, "--tensorboard", str(taken), "--quiet")
+    assert code == 2 and err.startswith("Error: --tensorboard must be a folder that can be written")
+
 
 def test_ensemble(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, *SMALL, "--schedule", "restarts:20", "--ensemble", "2")
-    assert code == 0 and "Ensemble of the last 2 rounds: test error" in out
+    assert code == 0 and "Ensemble of the last 2 snapshots: test error" in out
+    rounds = ["--schedule", "restarts:20", "--ensemble", "2", "--seed", "0:2"]
+    _, out, _ = run(capsys, *SMALL, *rounds)
+    assert "ensemble error" in out and "ensemble error" not in run(capsys, *SMALL, "--seed", "0:2")[1]
+    rows = list(csv.DictReader(io.StringIO(run(capsys, *SMALL, *rounds, "--csv")[1])))
+    expected = [
+        trained(schedule=regdyn.CosineRestarts(20), ensemble=2, seed=seed).ensemble_error
+        for seed in range(2)
+    ]
+    assert [float(row["ensemble_error"]) for row in rows] == expected
+    assert [row["norm"] for row in rows] == ["batch", "batch"]
+
+
+def test_what_a_run_does_that_is_not_the_usual(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert run(capsys, *SMALL, "--quiet", "--checkpoint", str(tmp_path))[0] == 0
+    more = ["--flip", "--crop", "2", "--precision", "bfloat16", "--start", str(tmp_path), "--shuffle"]
+    _, out, _ = run(capsys, *SMALL, *more)
+    words = "mirrored at random, shifted by up to 2 pixels, start {}, shuffled, bfloat16 under autocast"
+    assert words.format(tmp_path) in out
 
 
 @pytest.mark.parametrize(
@@ -144,18 +176,21 @@ def test_ensemble(capsys: pytest.CaptureFixture[str]) -> None:
         (["--model", "basicnet"], 2, "--model must be used with --backend torch"),
         (["--resume"], 2, "--resume must be used with --backend torch"),
         ([*SMALL, "--width", "3"], 2, "--width must be used with --backend numpy"),
-        ([*SMALL, "--model", "vgg16"], 2, "--model must be used with images of at least 32x32"),
+        ([*SMALL, "--model", "vgg16"], 2, "at least 32x32 pixels where it is vgg16"),
+        ([*SMALL, "--model", "mlp,vgg16"], 2, "at least 32x32 pixels where it is vgg16"),
+        ([*SMALL, "--norm", "instance"], 2, "--norm must be batch or none for mlp, which has no maps"),
+        ([*SMALL, "--crop", "8"], 2, "--crop must be an integer in [0, 7], got 8"),
         ([*SMALL, "--model", "nut"], 2, "--model must be one of"),
         ([*SMALL, "--data", "cifar10"], 3, "cifar-10-binary.tar.gz"),
-        ([*SMALL, "--data", "cifar10", "--data-dir", "/nowhere"], 2, "--data-dir must be"),
-        ([*SMALL, "--batch", "2000"], 2, "--batch must be an integer in [2, 1438], got 2000"),
+        ([*SMALL, "--data", "cifar10", "--data-dir", "/nowhere"], 3, "needs cifar-10-binary"),
+        ([*SMALL, "--batch", "2000"], 2, "[2, 1438] with normalisation, got 2000"),
         ([*SMALL, "--device", "cuda:7"], 2, "--device must be one of auto, cpu, cuda"),
         ([*SMALL, "--every", "0"], 2, "--every must be an integer"),
         ([*SMALL, "--side-by-side", "0"], 2, "--side-by-side must be an integer in [1, 1000]"),
         ([*SMALL, "--start", "/nowhere"], 2, "--start must be a folder with a checkpoint of regdyn"),
         ([*SMALL, "--shuffle"], 2, "--shuffle must be used with"),
         ([*SMALL, "--ensemble", "1"], 2, "--ensemble must be at most the number of rounds"),
-        ([*SMALL, "--psbn-alpha", "0.1", "--norm", "none"], 2, "alpha must be 0 without"),
+        ([*SMALL, "--psbn-alpha", "0.1", "--norm", "none"], 2, "--psbn-alpha must be 0 without"),
         ([*SMALL, "--resume"], 2, "--resume must be used with --checkpoint"),
     ],
 )
@@ -172,7 +207,7 @@ def test_pickled_code_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: P
 
     torch.save({"x": torch.ones(2)}, tmp_path / "model.pt")
     code, _, err = run(capsys, *SMALL, "--start", str(tmp_path / "model.pt"))
-    assert code == 2 and "which may hold pickled code and is not read" in err
+    assert code == 2 and "which may hold pickled code and was not read" in err
 
 
 def test_a_checkpoint_is_neither_overwritten_nor_taken_for_another(
@@ -185,6 +220,8 @@ def test_a_checkpoint_is_neither_overwritten_nor_taken_for_another(
     assert code == 2 and "--resume goes on from it, --force overwrites it" in err
     code, _, err = run(capsys, *SMALL, *kept, "--resume", "--lam", "0.5")
     assert code == 2 and "lam is 0.001 and not 0.5" in err
+    code, _, err = run(capsys, *SMALL, *kept, "--resume", "--data", "clean:seed=1", "--batch", "50")
+    assert "where batch is 40 and not 50, data is digits and not clean:seed=1\n" in err
     assert {path: path.read_bytes() for path in (tmp_path / "kept").iterdir()} == before
     assert run(capsys, *SMALL, *kept, "--resume")[0] == 0
 

@@ -16,20 +16,13 @@ from regdyn.cli.check import check
 from regdyn.cli.predict import predict
 from regdyn.cli.simulate import simulate
 from regdyn.cli.train import train
-from regdyn.errors import Interrupted, InvalidParameter, MissingData, OutsideDomain
+from regdyn.errors import Interrupted, InvalidParameter, MissingData, OutsideDomain, missing_library
 
 # click.ClickException or, in a typer that carries its own click, that one's.
 _UsageError: type[Exception] = typer.BadParameter.__mro__[2]
 
 # Options whose name is not the parameter's with dashes.
 _FLAGS = {"optimizer": "--opt", "regularization": "--reg", "claim": "CLAIM", "hidden": "--width"}
-
-# What to install for a library that is an extra.
-_EXTRAS = {
-    "torch": "'regdyn[torch]'",
-    "safetensors": "'regdyn[torch]'",
-    "tensorboard": "'regdyn[tensorboard]'",
-}
 
 INTERRUPTED = 130
 
@@ -71,8 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except _UsageError as error:
         return _fail(error.format_message(), getattr(error, "exit_code", 2))  # type: ignore[attr-defined]
     except ModuleNotFoundError as error:
-        package = _EXTRAS.get(error.name or "", error.name)
-        return _fail(f"{error.name} is not installed: pip install {package}", 3)
+        return _fail(missing_library(error), 3)
     except MemoryError:
         return _fail("not enough memory: use fewer --trajectories, a smaller --keep or --width", 2)
     except (KeyboardInterrupt, typer.Abort):

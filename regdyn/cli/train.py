@@ -38,8 +38,9 @@ def _options() -> list[inspect.Parameter]:
                "convolutional ones, with the extra torch).", metavar="NAME"),
         option("digits", str, "--data", "digits; clean or cluttered; synthetic:KEY=VALUE,… with keys "
                "classes, overlap, clutter, n_train, n_test, size, seed; or a .npz file of x_train, "
-               "y_train, x_test, y_test. With torch also objects, objects-cluttered and, from "
-               "--data-dir, cifar10, cifar100, mnist.", metavar="TEXT"),
+               "y_train, x_test, y_test. With torch also objects and objects-cluttered, with keys "
+               "size, n_train, n_test, seed, and, from --data-dir, cifar10, cifar100, mnist.",
+               metavar="TEXT"),
         option(None, str | None, "--width", "Units of each hidden layer, >= 1 (256); several with "
                "commas.", metavar="N"),
         option(None, str | None, "--depth", "Hidden layers, in [1, 100] (2); several with commas.",
@@ -49,7 +50,7 @@ def _options() -> list[inspect.Parameter]:
                "sigmoid.", metavar="NAME"),
         option("0.01", str, "--slope", "Slope of leaky_relu below 0, in [0, 1].", metavar="X"),
         option(None, str | None, "--norm", "Before the activation: batch (normalisation), none or, "
-               "with torch, instance (batch, or that of the model's paper).", metavar="NAME"),
+               "with torch, instance (batch; none for conv4).", metavar="NAME"),
         option("0.0", str, "--psbn-alpha", "Constant that psBN (zhou2020) adds after the "
                "normalisation, >= 0.", metavar="X"),
         option("1.0", str, "--gamma0", "Start of every gamma.", metavar="X"),
@@ -69,8 +70,9 @@ def _options() -> list[inspect.Parameter]:
                metavar="X"),
         *_torch_run_options(),
         *output_options("Write the runs to a .nc or .json file.",
-                        "Draw gamma and beta over training and the universality of the units, a column "
-                        "for each run, to a .png, .pdf or .svg file."),
+                        "Draw gamma and beta over training, of three layers at most, and the "
+                        "universality of their units, a column for each run, to a .png, .pdf or .svg "
+                        "file."),
     ]  # fmt: skip
 
 
@@ -78,8 +80,9 @@ def _torch_network_options() -> list[inspect.Parameter]:
     """Networks of the torch backend and what it does to the images."""
     return [
         option(None, str | None, "--model", "torch: basicnet, vgg11, vgg16, vgg19, resnet18, resnet20, "
-               "resnet56, resnet110, conv4 or mlp, with settings as in basicnet:width=0.25 (basicnet); "
-               "several with commas.", metavar="TEXT"),
+               "resnet56, resnet110, conv4 or mlp, with settings: basicnet:width=0.25 (1, 0.5), "
+               "vgg11:head=single,bias=1,dropout=1, mlp:width=N,depth=N,dropout=P (basicnet); several "
+               "with commas.", metavar="TEXT"),
         option(None, Path | None, "--data-dir", "torch: folder with the published archives of cifar10, "
                "cifar100 and mnist.", metavar="DIR"),
         option(False, bool, "--flip", "torch: mirror training images at random."),
@@ -96,14 +99,14 @@ def _torch_run_options() -> list[inspect.Parameter]:
                metavar="DIR"),
         option(False, bool, "--shuffle", "torch: shuffle that network inside each tensor."),
         option(None, str | None, "--ensemble", "torch: average the last so many snapshots, one at the "
-               "end of each round of --schedule restarts (0).", metavar="N"),
+               "end of each round of --schedule restarts:PERIOD (0).", metavar="N"),
         option(None, str | None, "--device", "torch: auto, cpu or cuda (auto).", metavar="NAME"),
         option(None, str | None, "--precision", "torch: auto, full or bfloat16 (auto: bfloat16 on a "
                "GPU).", metavar="NAME"),
         option(None, str | None, "--side-by-side", "torch: runs that share a GPU, >= 1 (8).",
                metavar="N"),
-        option(None, Path | None, "--checkpoint", "torch: keep a checkpoint of every run in this "
-               "folder.", metavar="DIR"),
+        option(None, Path | None, "--checkpoint", "torch: keep a checkpoint in this folder, of several "
+               "runs in its folders run_0, run_1, …", metavar="DIR"),
         option(False, bool, "--resume", "torch: go on from the checkpoints that are there."),
         option(None, Path | None, "--tensorboard", "torch: write TensorBoard files to this folder.",
                metavar="DIR"),
@@ -219,7 +222,7 @@ def _by_torch(
     if options["tensorboard"] is not None:
         from regdyn.cnn.tensorboard import Board
 
-        watch = Board(configs, options["tensorboard"])
+        watch = Board(configs, options["tensorboard"], options["resume"], options["force"])
     try:
         return train(
             configs,

@@ -196,6 +196,10 @@ def _configured(
         try:
             run.config = make(**run.settings)
         except InvalidParameter as error:
+            if error.name == "alpha":  # of psBN: that of a rule was checked with it
+                error = InvalidParameter("psbn_alpha", error.requirement, error.value)
+            if error.name == "model":
+                raise error from None
             run.failed = str(error)
             refusals.append(error)
         runs.append(run)

@@ -43,16 +43,19 @@ def _csv_row(run: Run) -> dict[str, Any]:
         "model": run.model,
         "width": run.width,
         "depth": run.depth,
-        **{name: settings[name] for name in ("activation", "norm", "batch", "steps", "seed")},
+        "activation": settings["activation"],
+        "norm": settings["norm"] if run.config is None else run.config.norm,
+        **{name: settings[name] for name in ("batch", "steps", "seed")},
         "failed": run.failed,
     }
     names = ("loss", "test_error", "train_error", "dead", "share_removed", "error_after_removal",
-             "seconds")  # fmt: skip
+             "ensemble_error", "seconds")  # fmt: skip
     numbers: tuple[float | None, ...] = (None,) * len(names)
     if result is not None:
         numbers = (
             float(result.loss[-1]), result.error, result.train_error, result.sparsity,
-            result.share_removed, result.error_after_removal, result.seconds,
+            result.share_removed, result.error_after_removal, _ensemble_error(result),
+            result.seconds,
         )  # fmt: skip
     return row | dict(zip(names, numbers)) | _measures(None if result is None else result.total)
 
@@ -99,6 +102,7 @@ def _describe(run: Run, differing: Sequence[str] = ()) -> Iterator[str]:
     words = [f"batch {config.batch}"] if "batch" not in differing else []
     words += [f"{config.steps} steps", str(config.schedule), config.dtype]
     words += [f"seed {config.seed}"] if "seed" not in differing else []
+    words += config.particulars
     yield ", ".join(words)
 
 
@@ -193,6 +197,8 @@ def print_runs(console: Console, runs: Sequence[Run], seconds: float) -> None:
         justify: Any = "left" if name in ("optimizer", "regularization", "model") else "right"
         table.add_column(COLUMNS[name], no_wrap=True, justify=justify)
     headings = ["loss", "test error", "dead", "removed", "error without them"]
+    voted = any(_ensemble_error(result) is not None for result in results)
+    headings += ["ensemble error"] if voted else []
     for heading in (["seeds"] if over_seeds else []) + headings:
         table.add_column(heading, justify="right", no_wrap=True)
     if failing:
@@ -202,7 +208,7 @@ def print_runs(console: Console, runs: Sequence[Run], seconds: float) -> None:
         cells = [*names]
         if over_seeds:
             cells.append(f"{len(done)}" if len(done) == len(group) else f"{len(done)} of {len(group)}")
-        cells += _cells(done)
+        cells += _cells(done)[: len(headings)]
         if failing:
             reasons = list(dict.fromkeys(run.failed for run in group if run.failed))
             more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
@@ -229,16 +235,23 @@ def _legend(result: RunResult, over_seeds: bool) -> str:
 
 
 def _cells(results: Sequence[RunResult]) -> list[str]:
-    """Loss, test error, dead units, removed parameters and error without them."""
+    """Loss, test error, dead units, removed parameters, error without them and of the ensemble."""
     if not results:
-        return ["–"] * 5
+        return ["–"] * 6
+    voted = [error for error in map(_ensemble_error, results) if error is not None]
     return [
         f"{sum(float(result.loss[-1]) for result in results) / len(results):.3g}",
         _percent([result.error for result in results], 2),
         _percent([result.sparsity for result in results], 1),
         _percent([result.share_removed for result in results], 1),
         _percent([result.error_after_removal for result in results], 2),
+        _percent(voted, 2) if voted else "–",
     ]
+
+
+def _ensemble_error(result: RunResult) -> float | None:
+    """Of the snapshots together, where a backend takes them."""
+    return getattr(result, "ensemble_error", None)
 
 
 def _percent(shares: Sequence[float], digits: int) -> str:

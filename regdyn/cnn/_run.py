@@ -12,7 +12,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from regdyn.cnn import checkpoints, metrics
 from regdyn.cnn._batches import Choice, ImageStore, Order
@@ -81,8 +81,11 @@ class Run:
         generator = torch.Generator().manual_seed(config.seed)
         initialize(model, config.init, config.gamma0, config.beta0, generator)
         if config.start is not None:
-            start = checkpoints.load(config.start, "start").part("model")
-            _load_model(model, start, "start")
+            start = checkpoints.load(config.start, "start")
+            try:
+                model.load_state_dict(start.part("model"))
+            except RuntimeError:
+                raise _another_network(config, start.about["config"]) from None
             if config.shuffle:
                 shuffle_weights(model, generator)
         layout = torch.channels_last if channels_last(config) else torch.contiguous_format
@@ -160,8 +163,8 @@ class Run:
 
     # Records
 
-    def record(self) -> Snapshot:
-        """Measure the network as it is now."""
+    def record(self) -> Snapshot | None:
+        """Measure the network as it is now; None where that shows that the run has failed."""
         config, model, loss = self.config, self.model, float("nan")
         if self._since:
             loss = self._loss.item() / self._since
@@ -169,7 +172,11 @@ class Run:
         self._since = 0
         size = max(1, min(1000, MEASURED // math.prod(config.images.size)))
         layers = metrics.counted(model)
-        activations, train_error = metrics.measure_activations(model, self.store.train(size))
+        try:
+            activations, train_error = metrics.measure_activations(model, self.store.train(size))
+        except FloatingPointError as error:
+            self.failed = f"{error} after step {self.t}"
+            return None
         probabilities, labels = metrics.class_probabilities(model, self.store.test(size))
         marked = metrics.inactive(model, config.threshold)
         going = metrics.removable(model, marked)
@@ -258,7 +265,11 @@ class Run:
         if other:
             got = f"{self.folder}, where {', '.join(other[:3])}"
             raise InvalidParameter("checkpoint", "of this configuration", got)
-        _load_model(self.model, kept.part("model"), "checkpoint")
+        try:
+            self.model.load_state_dict(kept.part("model"))
+        except RuntimeError:
+            got = f"{self.folder}, which holds another network"
+            raise InvalidParameter("checkpoint", "of this configuration", got) from None
         self.optimizer.load(kept.part("optimizer"))
         arrays = {name: value.numpy() for name, value in kept.part("records").items()}
         self.records = unstack(arrays, len(metrics.counted(self.model)))
@@ -309,12 +320,12 @@ def _dropout_seed(seed: int, t: int) -> int:
     return int(np.random.SeedSequence((seed, 2, t)).generate_state(1)[0])
 
 
-def _load_model(model: Network, state: dict[str, Tensor], name: str) -> None:
-    try:
-        model.load_state_dict(state)
-    except RuntimeError as error:
-        reason = str(error).splitlines()[-1].strip()
-        raise InvalidParameter(name, "of the same network", reason) from None
+def _another_network(config: CnnConfig, kept: dict[str, Any]) -> InvalidParameter:
+    """Why the network of a checkpoint is not the start of this one."""
+    own = _identity(config)
+    other = [word for key in ("model", "norm") for word in _differences(kept.get(key), own[key], key)]
+    reason = ", ".join(other) or "the images or classes are others"
+    return InvalidParameter("start", "of the same network", f"{config.start}, where {reason}")
 
 
 def _identity(config: CnnConfig) -> dict[str, Any]:
@@ -325,9 +336,15 @@ def _identity(config: CnnConfig) -> dict[str, Any]:
 
 def _differences(kept: Any, wanted: Any, name: str = "") -> list[str]:
     """What differs between two configurations as plain JSON, in words."""
-    if isinstance(kept, dict) and isinstance(wanted, dict) and "sha256" not in wanted:
-        names = [*dict.fromkeys([*wanted, *kept])]
-        return [word for key in names for word in _differences(kept.get(key), wanted.get(key), key)]
     if kept == wanted:
         return []
+    if isinstance(kept, dict) and isinstance(wanted, dict) and "sha256" not in wanted:
+        for key in ("name", "type"):
+            if key in wanted and kept.get(key) != wanted[key]:
+                return _differences(kept.get(key), wanted[key], name or key)
+        names = [*dict.fromkeys([*wanted, *kept])]
+        # Times follow from steps and batch unless they are given.
+        words = [_differences(kept.get(k), wanted.get(k), k) for k in names if k != "times"]
+        found = [word for each in words for word in each]
+        return found or _differences(kept.get("times"), wanted.get("times"), "times")
     return [f"{name} differs" if isinstance(wanted, dict) else f"{name} is {kept} and not {wanted}"]

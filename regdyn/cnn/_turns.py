@@ -39,8 +39,9 @@ def take_turns(
     def note(index: int, run: Run) -> None:
         snapshot = run.record()
         run.save()
-        progress(replace(snapshot, run=index))
-        watch(index, run.records[-1])
+        if snapshot is not None:
+            progress(replace(snapshot, run=index))
+            watch(index, run.records[-1])
 
     def begin(index: int) -> Run:
         run = Run(configs[index], stores(configs[index]), folders[index])

@@ -103,7 +103,9 @@ def load(folder: str | os.PathLike[str], name: str = "checkpoint") -> Checkpoint
         tensors = place / str(about["tensors"])
         version = about["format"]
     except OSError as error:
-        raise InvalidParameter(name, wanted, f"{place} ({INDEX}: {error.strerror})") from None
+        several = f"; those of several runs are {place / 'run_0'}, …" if exists(place / "run_0") else ""
+        got = f"{place} ({INDEX}: {error.strerror}{several})"
+        raise InvalidParameter(name, wanted, got) from None
     except (ValueError, KeyError, TypeError):
         raise InvalidParameter(name, wanted, f"{place} ({INDEX} is damaged)") from None
     if version != FORMAT:
@@ -115,11 +117,7 @@ def load(folder: str | os.PathLike[str], name: str = "checkpoint") -> Checkpoint
     except OSError as error:
         raise InvalidParameter(name, wanted, f"{place} ({tensors.name}: {error.strerror})") from None
     except SafetensorError:
-        raise InvalidParameter(name, wanted, f"{place} ({tensors.name} is {_kind(tensors)})") from None
-
-
-def _plain(tensor: Tensor) -> Tensor:
-    return tensor.detach().cpu().contiguous()
+        raise InvalidParameter(name, wanted, f"{place} with {tensors.name}, {_kind(tensors)}") from None
 
 
 def _sha256(path: Path) -> str:
@@ -133,5 +131,5 @@ def _kind(path: Path) -> str:
         head = file.read(2)
     # torch.save writes a zip of a pickle, older versions a bare pickle.
     if head in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
-        return "which may hold pickled code and is not read"
-    return "which is a file"
+        return "which may hold pickled code and was not read"
+    return "which is no such file"

@@ -94,13 +94,14 @@ class CnnConfig(NetworkConfig):
             self._store(name, getattr(setting, name))
         self._check_scales()
         self._check_batch(len(self.images.y_train))
-        self._store("crop", check_integer("crop", self.crop, 0, min(MAX_CROP, *self.images.size)))
+        most = min(MAX_CROP, *(length - 1 for length in self.images.size))
+        self._store("crop", check_integer("crop", self.crop, 0, most))
         self._store("ensemble", check_integer("ensemble", self.ensemble, 0, 1000))
         if self.ensemble > len(self.rounds):
-            wanted = f"at most the number of rounds of the schedule ({len(self.rounds)})"
+            wanted = f"at most the number of rounds of a schedule of restarts ({len(self.rounds)} here)"
             raise InvalidParameter("ensemble", wanted, self.ensemble)
         if self.shuffle and self.start is None:
-            raise InvalidParameter("shuffle", "used with the checkpoint of a trained network to start")
+            raise InvalidParameter("shuffle", "used with start, the checkpoint of a trained network")
         self._store("device", _available(check_choice("device", self.device, DEVICES)))
         self._store("precision", check_choice("precision", self.precision, PRECISIONS))
         if self.precision == "auto":
@@ -171,6 +172,17 @@ class CnnConfig(NetworkConfig):
     @property
     def network(self) -> str:
         return self.model
+
+    @property
+    def particulars(self) -> tuple[str, ...]:
+        start = f"start {self.start}{', shuffled' * self.shuffle}"
+        words = {
+            "mirrored at random": self.flip,
+            f"shifted by up to {self.crop} pixels": self.crop,
+            start: self.start is not None,
+            "bfloat16 under autocast": self.precision == "bfloat16",
+        }
+        return tuple(word for word, said in words.items() if said)
 
 
 def _available(device: str) -> str:

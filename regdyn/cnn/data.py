@@ -181,7 +181,8 @@ class _Published:
 
     def command(self, folder: str | os.PathLike[str]) -> str:
         """The shell command that puts the file into `folder`."""
-        return f"curl -L -o {shlex.quote(str(Path(folder, self.name)))} {self.ADDRESS}{self.name}"
+        path = shlex.quote(str(Path(folder, self.name)))
+        return f"curl -L --create-dirs -o {path} {self.ADDRESS}{self.name}"
 
 
 @dataclass(frozen=True)
@@ -286,13 +287,12 @@ def load_cifar(folder: str | os.PathLike[str] | None, classes: int = 10) -> Imag
     MissingData
         Without a folder, or if the archive is not in it; says where to get it.
     InvalidParameter
-        For "classes", for "data_dir" if there is no such folder, for "data" if the archive is not the
-        published one or not laid out like it.
+        For "classes", for "data" if the archive is not the published one or not laid out like it.
     """
     if classes not in _CIFAR:
         raise InvalidParameter("classes", "10 or 100", classes)
     name, archive = f"cifar{classes}", _CIFAR[classes]
-    place = _checked_folder(name, folder, [archive])
+    place = _given_folder(name, folder, [archive])
     path = place / archive.name
     if not os.path.isfile(path):
         pickled = path.with_name(path.name.replace("binary", "python"))
@@ -353,9 +353,9 @@ def load_mnist(folder: str | os.PathLike[str] | None) -> Images:
     MissingData
         Without a folder, or if files are not in it; says where to get them.
     InvalidParameter
-        For "data_dir" if there is no such folder, for "data" if a file is not the published one.
+        For "data" if a file is not the published one.
     """
-    place = _checked_folder("mnist", folder, list(_MNIST.values()))
+    place = _given_folder("mnist", folder, list(_MNIST.values()))
     unpacked = [idx for idx in _MNIST.values() if not os.path.isfile(place / idx.name)]
     absent = [idx for idx in unpacked if not os.path.isfile(place / idx.unpacked)]
     if absent:
@@ -386,15 +386,13 @@ def _read_idx(folder: Path, idx: _Idx) -> NDArray[np.uint8]:
     return np.frombuffer(content, np.uint8, offset=len(idx.header)).reshape(idx.shape)
 
 
-def _checked_folder(
+def _given_folder(
     name: str, folder: str | os.PathLike[str] | None, files: Sequence[_Published]
 ) -> Path:
     """`folder`, in which the files of the set `name` are looked for."""
     if folder is None:
         what = f"{name} needs a folder with {_names(files)} (--data-dir DIR)"
         raise _missing(what, files, "DIR")
-    if not os.path.isdir(folder):
-        raise InvalidParameter("data_dir", "an existing folder", folder)
     return Path(folder)
 
 

@@ -64,7 +64,8 @@ def measure_activations(
     """What the training set does to each layer that counts, and the share of it that is wrong.
 
     In evaluation mode. Maxima and counts are taken on the device, everything else by
-    `sparsity.ActivationRecord`. None for a layer without an activation of its own.
+    `sparsity.ActivationRecord`. None for a layer without an activation of its own. Raises
+    FloatingPointError for activations that are not finite, as weights that still are can make them.
     """
     layers = [layer for layer in counted(model) if layer.activation is not None]
     records: dict[str, sparsity.ActivationRecord] = {}
@@ -73,6 +74,8 @@ def measure_activations(
         def look(module: nn.Module, inputs: tuple[Tensor, ...], y: Tensor) -> None:
             maps = y.flatten(2) if y.ndim > 2 else y[:, :, None]
             pooled = maps.abs().amax(2)
+            if not pooled.isfinite().all():
+                raise FloatingPointError(f"activations of {name} are not finite")
             record = records.setdefault(name, sparsity.ActivationRecord(y.shape[1]))
             record.add_pooled(
                 to_numpy(pooled.T),

@@ -133,19 +133,22 @@ def to_psbn(model: nn.Module, alpha: float = ALPHA) -> int:
     Raises
     ------
     InvalidParameter
-        For alpha outside its range; for a model without a layer to convert; for one with SyncBatchNorm
-        or another kind of batch normalisation whose own forward pass would be lost. The model is then
-        as it was.
+        For alpha outside its range; for anything but a model with a layer to convert; for one with
+        SyncBatchNorm or another kind of batch normalisation whose own forward pass would be lost. The
+        model is then as it was.
 
     Source: zhou2020, section 5.
     """
     shift = _check_alpha(alpha)
+    if not isinstance(model, nn.Module):
+        raise InvalidParameter("model", "a torch.nn.Module", type(model).__name__)
     layers: list[nn.Module] = []
     for path, module in model.named_modules():
         if not isinstance(module, TorchNorm | nn.SyncBatchNorm) or module.bias is None:
             continue
         if type(module) not in _SHIFTED and type(module) not in _PLAIN:
-            got = f"{path}, a {type(module).__name__}" if path else f"a {type(module).__name__}"
+            kind = f"a {type(module).__name__}"
+            got = f"layer {path}, {kind}" if path else kind
             raise InvalidParameter(
                 "model", "normalised by BatchNorm1d, BatchNorm2d or BatchNorm3d", got
             )

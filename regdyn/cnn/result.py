@@ -193,7 +193,7 @@ class CnnResult(RunResult):
         ]
         if self.ensemble_error is not None:
             lines.append(
-                f"Ensemble of the last {self.config.ensemble} rounds: test error "
+                f"Ensemble of the last {self.config.ensemble} snapshots: test error "
                 f"{self.ensemble_error:.2%}."
             )
         return lines
@@ -285,4 +285,5 @@ def _shares(values: NDArray, limits: Sequence[float], closed: bool = False) -> A
 def _device(config: CnnConfig) -> str:
     if config.device == "cuda":
         return torch.cuda.get_device_name()
-    return f"processor, {torch.get_num_threads()} threads"
+    threads = torch.get_num_threads()
+    return f"processor, {threads} thread{'s' * (threads > 1)}"

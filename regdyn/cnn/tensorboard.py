@@ -12,6 +12,7 @@ from regdyn.cnn.config import CnnConfig
 from regdyn.cnn.metrics import counted
 from regdyn.cnn.result import Record
 from regdyn.cnn.training import checkpoint_folders
+from regdyn.errors import InvalidParameter
 
 
 class Board:
@@ -23,11 +24,33 @@ class Board:
         The runs.
     folder
         Where the files go: of several runs each into a folder of its own, run_0, run_1, …
+    resume
+        Add to the files that are there.
+    force
+        Remove the files that are there.
+
+    Raises
+    ------
+    InvalidParameter
+        For "tensorboard": files that are there without `resume` or `force`, or no folder to be made.
     """
 
-    def __init__(self, configs: Sequence[CnnConfig], folder: Path) -> None:
+    def __init__(
+        self, configs: Sequence[CnnConfig], folder: Path, resume: bool = False, force: bool = False
+    ) -> None:
         self._configs = configs
-        self._writers = [SummaryWriter(str(place)) for place in checkpoint_folders(configs, folder)]
+        places = [place for place in checkpoint_folders(configs, folder) if place is not None]
+        old = [file for place in places for file in place.glob("events.out.tfevents.*")]
+        if old and not (resume or force):
+            wanted = "a folder without such files (--resume adds to them, --force removes them)"
+            raise InvalidParameter("tensorboard", wanted, folder)
+        try:
+            for file in () if resume else old:
+                file.unlink()
+            self._writers = [SummaryWriter(str(place)) for place in places]
+        except OSError as error:
+            got = f"{folder} ({error.strerror})"
+            raise InvalidParameter("tensorboard", "a folder that can be written", got) from None
 
     def __call__(self, run: int, record: Record) -> None:
         writer, config = self._writers[run], self._configs[run]

@@ -53,6 +53,9 @@ class Step:
         object.__setattr__(self, "boundaries", bounds)
         object.__setattr__(self, "factor", check_number("factor", self.factor, "[0, inf)"))
 
+    def __str__(self) -> str:
+        return f"learning rate x {self.factor:g} after {', '.join(map(str, self.boundaries))} steps"
+
     def __call__(self, t: NDArray[np.int64]) -> NDArray[np.float64]:
         passed = np.searchsorted(np.asarray(self.boundaries), t, side="left")
         return np.asarray(self.factor**passed, dtype=float)
@@ -72,6 +75,9 @@ class Cosine:
     def __post_init__(self) -> None:
         object.__setattr__(self, "period", check_integer("period", self.period, 1, MAX_STEPS))
         object.__setattr__(self, "final", check_number("final", self.final, "[0, 1]"))
+
+    def __str__(self) -> str:
+        return f"cosine learning rate x 1 to {self.final:g} over {self.period} steps"
 
     def __call__(self, t: NDArray[np.int64]) -> NDArray[np.float64]:
         done = np.minimum(np.asarray(t) - 1, self.period) / self.period
@@ -93,6 +99,10 @@ class CosineRestarts:
         object.__setattr__(self, "period", check_integer("period", self.period, 1, MAX_STEPS))
         object.__setattr__(self, "growth", check_integer("growth", self.growth, 1, 1000))
         object.__setattr__(self, "final", check_number("final", self.final, "[0, 1]"))
+
+    def __str__(self) -> str:
+        longer = f", each {self.growth} times as long as the last" if self.growth > 1 else ""
+        return f"cosine learning rate x 1 to {self.final:g} in rounds of {self.period} steps{longer}"
 
     def __call__(self, t: NDArray[np.int64]) -> NDArray[np.float64]:
         done = np.asarray(t) - 1

@@ -123,6 +123,11 @@ class NetworkConfig(OptimizationConfig, ABC):
         """The network in a few words, without its activation and normalisation."""
 
     @property
+    def particulars(self) -> tuple[str, ...]:
+        """What else one backend does that is not the usual, in words."""
+        return ()
+
+    @property
     def slope_below(self) -> float | None:
         """Slope of the activation below 0; None where it is not linear there."""
         return {"relu": 0.0, "leaky_relu": self.slope, "linear": 1.0}.get(self.activation)
@@ -135,4 +140,8 @@ class NetworkConfig(OptimizationConfig, ABC):
 
     def _check_batch(self, examples: int) -> None:
         least = 2 if self.normalized else 1
-        self._store("batch", check_integer("batch", self.batch, least, examples))
+        try:
+            self._store("batch", check_integer("batch", self.batch, least, examples))
+        except InvalidParameter as error:
+            why = " with normalisation" if self.normalized else ""
+            raise InvalidParameter("batch", error.requirement + why, self.batch) from None

@@ -37,6 +37,9 @@ MOST_LAYERS = 3
 MOST_LINES = 256
 """Units drawn of a layer; of a wider one evenly spaced ones."""
 
+SHORT = 8
+"""Letters in the name of a layer that stands in a line with what is drawn of it."""
+
 BINS = 20
 """Of the histogram of universality, over [0, 1]."""
 
@@ -139,8 +142,10 @@ def _draw_layer(axes: Sequence[Axes], result: RunResult, layer: int, last: bool)
         ax.xaxis.set_major_locator(MaxNLocator(3, integer=True))
         ax.tick_params(labelbottom=last and ax is bottom)
     name = result.layer_names[layer]
-    top.set_ylabel(rf"{name}: scale $\gamma$" if normalized else f"{name}: norm $||w||$")
-    bottom.set_ylabel(rf"{name}: shift $\beta$" if normalized else rf"{name}: bias $\beta$")
+    # A row is as high as some 15 letters are long.
+    name += ":\n" if len(name) > SHORT else ": "
+    top.set_ylabel(rf"{name}scale $\gamma$" if normalized else f"{name}norm $||w||$")
+    bottom.set_ylabel(rf"{name}shift $\beta$" if normalized else rf"{name}bias $\beta$")
     bottom.set_xlabel("step" if last else "")
     top.annotate(
         f"{100 * dead.mean():.1f} % dead", (0, 0), (4, 3), xycoords="axes fraction",
@@ -252,8 +257,12 @@ def _add_legend(figure: Figure, results: Sequence[RunResult], layers: Sequence[i
         words.append(rf"$||w||$ < {power(NORM_THRESHOLD)}")
     entries["counts as dead: " + ", ".join(words)] = Patch(color="0.88", lw=0)
     for color, layer in zip(LAYERS, layers):
-        names = dict.fromkeys(r.layer_names[layer] for r in results if layer < len(r.layer_names))
-        entries[f"universality, {' or '.join(names)}"] = Line2D([], [], color=color, lw=1.3)
+        names = dict.fromkeys(
+            r.layer_names[layer] for r in results
+            if not r.failed and layer < len(r.layer_names) and r.universality[layer] is not None
+        )  # fmt: skip
+        if names:
+            entries[f"universality, {' or '.join(names)}"] = Line2D([], [], color=color, lw=1.3)
     from matplotlib.legend_handler import HandlerTuple
 
     figure.legend(

@@ -330,6 +330,17 @@ def test_threads_of_a_single_run(
     assert taken == [threads]
 
 
+def test_finite_weights_with_activations_that_are_not() -> None:
+    """float32 squares of 1e30 overflow, in a network whose numbers are all finite."""
+    bad = config(norm="none", lam=0.0, optimizer=regdyn.SGD(lr=1e-30), start=None, times=[0, 10, 20])
+    going = Run(bad, make_store(bad))
+    with torch.no_grad():
+        for parameter in going.model.parameters():
+            parameter.mul_(1e30)
+    assert going.record() is None and not going.records
+    assert "are not finite after step 0" in going.failed and going.done
+
+
 def test_a_run_that_fails_ends_alone() -> None:
     bad = config(optimizer=regdyn.SGD(lr=1e30), norm="none", times=[0, 10, 20])
     failed, fine = train([bad, config()], threads=1)
@@ -351,7 +362,7 @@ def test_a_run_that_fails_ends_alone() -> None:
         (dict(crop=9), r"crop must be an integer in \[0, 8\]"),
         (dict(device="tpu"), "device must be one of auto, cpu, cuda"),
         (dict(precision="bfloat16", dtype="float64"), "precision must be full in float64"),
-        (dict(ensemble=1), r"ensemble must be at most the number of rounds of the schedule \(0\)"),
+        (dict(ensemble=1), "ensemble must be at most .* rounds of a schedule of restarts .0 here."),
         (dict(shuffle=True), "shuffle must be used with"),
         (dict(norm="layer"), "norm must be one of batch, instance, none"),
         (dict(norm="none", gamma0=0.5), "gamma0 must be 1 without normalisation"),

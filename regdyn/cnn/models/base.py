@@ -89,10 +89,10 @@ class Setting:
         """The same with the family's own `norm` where none is chosen."""
         return self if self.norm is not None else replace(self, norm=default)
 
-    def check_images(self, least: int) -> None:
-        """InvalidParameter unless the images have at least `least` rows and columns."""
+    def check_images(self, least: int, network: str) -> None:
+        """InvalidParameter unless the images have at least the rows and columns that it needs."""
         if min(self.size) < least:
-            wanted = f"used with images of at least {least}x{least} pixels"
+            wanted = f"used with images of at least {least}x{least} pixels where it is {network}"
             raise InvalidParameter("model", wanted, "{}x{}".format(*self.size))
 
     def check_maps(self, rows: int, columns: int) -> None:

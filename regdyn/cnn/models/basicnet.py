@@ -39,7 +39,7 @@ def basicnet(setting: Setting, width: float | str = 1) -> Chain:
     Source: mehta2019, section 2, Figure 1 and Table 6.
     """
     setting = setting.with_norm("batch")
-    setting.check_images(8)
+    setting.check_images(8, "basicnet")
     setting.check_maps(setting.size[0] // 8, setting.size[1] // 8)
     model = Chain(setting)
     for number, filters in enumerate(_filters(width), start=1):

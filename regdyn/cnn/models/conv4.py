@@ -30,7 +30,7 @@ def conv4(setting: Setting) -> Chain:
     Source: bartoldson2020, section 3.2.
     """
     setting = setting.with_norm("none")
-    setting.check_images(10)
+    setting.check_images(10, "conv4")
     model = Chain(setting)
     rows, columns = setting.size
     for block, filters in enumerate(FILTERS, start=1):

@@ -5,8 +5,9 @@ from __future__ import annotations
 from math import prod
 
 from regdyn.cnn.models.base import Chain, Setting
+from regdyn.errors import InvalidParameter
 from regdyn.nets.mlp import MAX_DEPTH, MAX_WIDTH, NORMS
-from regdyn.parameters import check_choice, check_integer, check_number
+from regdyn.parameters import check_integer, check_number
 
 
 def mlp(
@@ -33,7 +34,8 @@ def mlp(
     Source: yaguchi2018, Table I.
     """
     setting = setting.with_norm("batch")
-    check_choice("norm", setting.norm, NORMS)
+    if setting.norm not in NORMS:
+        raise InvalidParameter("norm", f"{' or '.join(NORMS)} for mlp, which has no maps", setting.norm)
     units = check_integer("width", width, 1, MAX_WIDTH)
     layers = check_integer("depth", depth, 1, MAX_DEPTH)
     probability = check_number("dropout", dropout, "[0, 1)")

@@ -44,7 +44,7 @@ def vgg(
     Source: mehta2019, section 3, "Network Architectures"; bartoldson2020, section 3.2.
     """
     setting = setting.with_norm("batch")
-    setting.check_images(32)
+    setting.check_images(32, f"vgg{depth}")
     hidden = HEADS[check_choice("head", head, HEADS)]
     biased = check_integer("bias", bias, 0, 1) == 1
     dropped = check_integer("dropout", dropout, 0, 1) == 1
