@@ -246,7 +246,7 @@ def describe_runs(
         either([config.model for config in configs]),
         f"{span([c.steps for c in configs])} of the paper's {span([s['steps'] for s in wanted])} steps",
         f"batch {either(sorted({config.batch for config in configs}))}",
-        *(f"{name} {value}" for name, value in script.preset.changed.items() if name != "batch"),
+        *(f"lambda {value:g}" for name, value in script.preset.changed.items() if name == "lam"),
         f"{script.seeds} seed{'s' * (script.seeds > 1)}",
     ]
     return "; ".join(parts)

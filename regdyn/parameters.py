@@ -114,9 +114,7 @@ def make_named(
     except InvalidParameter as error:
         if error.name not in ("KEY", *known):
             raise
-        raise InvalidParameter(
-            parameter, wanted, f"{text}, where {error.name} must be {error.requirement}"
-        ) from None
+        raise InvalidParameter(parameter, wanted, f"{text}, where {error}") from None
 
 
 def number(default: float, interval: str, doc: str) -> Any:

@@ -283,5 +283,5 @@ def test_killed(tmp_path: Path) -> None:
     """It leaves no process behind, which would write where the command that resumes does."""
     process = start_endless(tmp_path / "kept", "0:3")
     process.kill()
-    process.wait()
+    process.communicate(timeout=60)  # which the other processes have open too
     assert_all_end(process)

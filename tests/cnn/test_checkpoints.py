@@ -139,7 +139,7 @@ def test_pickled_code_is_refused(tmp_path: Path, new: bool) -> None:
         torch.save({"model": Evil(trace)}, file)
     else:
         file.write_bytes(pickle.dumps(Evil(trace)))
-    with pytest.raises(InvalidParameter, match="may hold pickled code and is not read"):
+    with pytest.raises(InvalidParameter, match="may hold pickled code and was not read"):
         checkpoints.load(file, "start")
     assert not trace.exists()
 

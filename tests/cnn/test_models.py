@@ -519,20 +519,28 @@ def test_settings_out_of_range(changed: dict[str, Any], message: str) -> None:
         (
             "basicnet",
             {"size": (8, 7)},
-            "model must be used with images of at least 8x8 pixels, got 8x7",
+            "model must be used with images of at least 8x8 pixels where it is basicnet, got 8x7",
         ),
-        ("vgg11", {"size": (8, 8)}, "model must be used with images of at least 32x32 pixels, got 8x8"),
+        (
+            "vgg11",
+            {"size": (8, 8)},
+            "model must be used with images of at least 32x32 pixels where it is vgg11, got 8x8",
+        ),
         (
             "resnet20",
             {"size": (3, 9)},
-            "model must be used with images of at least 4x4 pixels, got 3x9",
+            "model must be used with images of at least 4x4 pixels where it is a ResNet, got 3x9",
         ),
         (
             "resnet18",
             {"size": (7, 9)},
-            "model must be used with images of at least 8x8 pixels, got 7x9",
+            "model must be used with images of at least 8x8 pixels where it is a ResNet, got 7x9",
         ),
-        ("conv4", {"size": (9, 9)}, "model must be used with images of at least 10x10 pixels, got 9x9"),
+        (
+            "conv4",
+            {"size": (9, 9)},
+            "model must be used with images of at least 10x10 pixels where it is conv4, got 9x9",
+        ),
         (
             "basicnet",
             {"size": (15, 15), "norm": "instance"},
@@ -548,7 +556,7 @@ def test_settings_out_of_range(changed: dict[str, Any], message: str) -> None:
         (
             "mlp",
             {"norm": "instance"},
-            "norm must be one of batch, none (nearest: none), got 'instance'",
+            "norm must be batch or none for mlp, which has no maps, got instance",
         ),
         ("conv4", {"alpha": 0.1}, "alpha must be 0 without batch normalisation, got 0.1"),
     ],

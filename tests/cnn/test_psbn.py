@@ -218,7 +218,7 @@ class Halved(nn.BatchNorm2d):
         ),
         (
             nn.Sequential(nn.BatchNorm1d(2), nn.Sequential(nn.SyncBatchNorm(2))),
-            "normalised by BatchNorm1d, BatchNorm2d or BatchNorm3d, got 1.0, a SyncBatchNorm",
+            "normalised by BatchNorm1d, BatchNorm2d or BatchNorm3d, got layer 1.0, a SyncBatchNorm",
         ),
         (Halved(2), "normalised by BatchNorm1d, BatchNorm2d or BatchNorm3d, got a Halved"),
     ],

@@ -71,7 +71,7 @@ class ResNet(Network):
     ) -> None:
         setting = setting.with_norm("batch")
         halvings = len(filters) - 1
-        setting.check_images(2**halvings, "a residual network")
+        setting.check_images(2**halvings, "a ResNet")
         # Rounded up, as a convolution with padding and stride 2 does.
         setting.check_maps(*(-(-side // 2**halvings) for side in setting.size))
         super().__init__(setting)
