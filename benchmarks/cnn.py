@@ -190,8 +190,8 @@ def against_a_loop(report: Report, device: str, rounds: int) -> None:
         f"BasicNet over the faster loop: {worst:.2f}", f"≥ {WANTED[device]:g}", worst >= WANTED[device]
     )
     speed = STEPS[device] / paired[0].seconds[0]
-    where = "on the device" if device == "cuda" else "of the process, torch included"
-    report.write(f"Peak memory of regdyn {where}: {peak:,.0f} MiB.", "")
+    whose = "on the device" if device == "cuda" else "of the process, torch included"
+    report.write(f"Peak memory {whose}: {peak:,.0f} MiB.", "")
     if device == "cuda":
         hours = TABLE_1["rows"] * TABLE_1["seeds"] * TABLE_1["steps"] / speed / 3600
         report.write(

@@ -22,6 +22,7 @@ from regdyn.cnn.config import CnnConfig
 from regdyn.cnn.result import CnnResult
 from regdyn.cnn.training import train
 from regdyn.errors import InvalidParameter
+from regdyn.plots.training import plot_training
 
 SMALL = ["--backend", "torch", "--model", "mlp:width=12", "--steps", "40", "--threads", "1"]
 NOTE = "Note: 3 of 64 pixels are constant in the training set, with the same value in the test set\n"
@@ -239,6 +240,23 @@ def test_a_missing_library(library: str, tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     expected = f"Error: {library} is not installed: pip install 'regdyn[{extra}]'\n"
     assert (done.returncode, done.stderr) == (3, expected)
+
+
+def test_a_missing_library_in_python() -> None:
+    code = "import sys; sys.modules['safetensors'] = None; from regdyn.cnn import train"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    expected = "ModuleNotFoundError: safetensors is not installed: pip install 'regdyn[torch]'"
+    assert done.stderr.splitlines()[-1] == expected
+
+
+def test_a_picture_of_residual_layers() -> None:
+    """Long names in two lines, and no universality of a layer that shares its activation."""
+    figure = plot_training([trained(model="resnet20", steps=2, batch=8)])
+    (legend,) = figure.legends
+    shown = [text.get_text() for text in legend.get_texts()]
+    assert "universality, stem" in shown and "universality, block3_3.conv2" not in shown
+    labels = [ax.get_ylabel() for ax in figure.axes]
+    assert "stem: scale $\\gamma$" in labels and "block3_3.conv2:\nscale $\\gamma$" in labels
 
 
 def start_endless(folder: Path, seeds: str) -> subprocess.Popen[str]:
