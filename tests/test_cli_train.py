@@ -94,7 +94,7 @@ def test_what_is_not_usual_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     assert code == 0
     assert (
         "2 x 12 units, leaky_relu 0.2, batch normalisation, psBN alpha 0.5, gamma0 0.5, beta_lr 2, he\n"
-        "batch 40, 60 steps, Step(boundaries=(30,), factor=0.1), float32, seed 0\n"
+        "batch 40, 60 steps, learning rate x 0.1 after 30 steps, float32, seed 0\n"
     ) in out
 
 
@@ -262,8 +262,8 @@ def test_running_averages_that_overflow(capsys: pytest.CaptureFixture[str]) -> N
 def test_among_others_only_that_run_fails(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     batches = ["--batch", "1,20,2000"]
     reasons = {
-        "1": "batch must be an integer in [2, 1438], got 1",
-        "2000": "batch must be an integer in [2, 1438], got 2000",
+        "1": "batch must be an integer in [2, 1438] with normalisation, got 1",
+        "2000": "batch must be an integer in [2, 1438] with normalisation, got 2000",
     }
     code, out, err = run(capsys, *batches, *SMALL)
     assert (code, err) == (1, NOTE)
@@ -323,10 +323,10 @@ BAD = {
     "--data {tmp}/nan.npz": "--data must be .* x_train must be finite, got NaN at row 3, column 1",
     "--data {tmp}/labels.npz": "--data must be .* y_test must be labels of training examples, 0 … 2",
     "--data synthetic:classes=0": "--data must be synthetic .* classes must be an integer",
-    "--batch 1": r"--batch must be an integer in \[2, 1438\], got 1",
-    "--batch 1439": r"--batch must be an integer in \[2, 1438\], got 1439",
-    "--batch 1,1439": r"--batch must be an integer in \[2, 1438\], got 1",
-    "--batch 0": r"--batch must be an integer in \[2, 1438\], got 0",
+    "--batch 1": r"--batch must be an integer in \[2, 1438\] with normalisation, got 1",
+    "--batch 1439": r"--batch must be an integer in \[2, 1438\] with normalisation, got 1439",
+    "--batch 1,1439": r"--batch must be an integer in \[2, 1438\] with normalisation, got 1",
+    "--batch 0": r"--batch must be an integer in \[2, 1438\] with normalisation, got 0",
     "--batch 0 --norm none": r"--batch must be an integer in \[1, 1438\], got 0",
     "--batch x": r"--batch must be an integer in \[1, 1438\], got x",
     "--batch 1e13": r"--batch must be an integer in \[1, 1438\], got 1e13",

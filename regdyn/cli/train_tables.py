@@ -202,7 +202,7 @@ def print_runs(console: Console, runs: Sequence[Run], seconds: float) -> None:
     for heading in (["seeds"] if over_seeds else []) + headings:
         table.add_column(heading, justify="right", no_wrap=True)
     if failing:
-        table.add_column("failed", max_width=60)
+        table.add_column("failed", max_width=72)
     for names, group in groups.items():
         done = [run.done for run in group if run.done is not None]
         cells = [*names]
