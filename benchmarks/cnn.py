@@ -30,7 +30,7 @@ from regdyn.cnn._batches import ImageStore
 from regdyn.cnn._run import Run as TorchRun
 from regdyn.cnn._run import make_store
 from regdyn.cnn._turns import torch_settings
-from regdyn.cnn.data import prepare_images
+from regdyn.cnn.images import prepare_images
 
 BATCH, ROUNDS = 40, 5
 STEPS = {"cpu": 12, "cuda": 400}

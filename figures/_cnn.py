@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from regdyn.cli.options import progress_bar
-from regdyn.cnn.data import Images, make_images
+from regdyn.cnn.data import make_images
+from regdyn.cnn.images import Images
 from regdyn.dynamics.result import provenance
 from regdyn.dynamics.schedules import CosineRestarts, Schedule, Step
 from regdyn.errors import EXTRAS, InvalidParameter, MissingData, missing_library

@@ -16,7 +16,8 @@ import torch
 import xarray
 
 from regdyn.cnn.config import CnnConfig
-from regdyn.cnn.data import Images, make_images, prepare_images
+from regdyn.cnn.data import make_images
+from regdyn.cnn.images import Images, prepare_images
 from regdyn.cnn.result import CnnResult
 from regdyn.cnn.training import train
 from regdyn.dynamics.schedules import CosineRestarts, Step

@@ -1,6 +1,6 @@
 """The torch backend: the papers' convolutional networks under the simulator's configuration.
 
-Needs the extra `torch`. Reading and drawing images (`data`, `objects`) does not.
+Needs the extra `torch`. Reading and drawing images (`images`, `data`, `objects`) does not.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from regdyn.lazy import lazy_names
 _HOME = {
     "CnnConfig": "regdyn.cnn.config",
     "CnnResult": "regdyn.cnn.result",
-    "Images": "regdyn.cnn.data",
+    "Images": "regdyn.cnn.images",
     "MODELS": "regdyn.cnn.models",
     "Network": "regdyn.cnn.models",
     "Setting": "regdyn.cnn.models",
@@ -29,7 +29,8 @@ __all__ = sorted(_HOME)
 
 if TYPE_CHECKING:
     from regdyn.cnn.config import CnnConfig
-    from regdyn.cnn.data import Images, make_images
+    from regdyn.cnn.data import make_images
+    from regdyn.cnn.images import Images
     from regdyn.cnn.models import MODELS, Network, Setting, make_model
     from regdyn.cnn.objects import rendered_objects
     from regdyn.cnn.psbn import from_psbn, to_psbn

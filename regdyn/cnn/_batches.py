@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from regdyn.cnn.data import Images
+from regdyn.cnn.images import Images
 
 
 class ImageStore:

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from regdyn.cnn.data import Images, make_images
+from regdyn.cnn.data import make_images
+from regdyn.cnn.images import Images
 from regdyn.cnn.models import make_model
 from regdyn.cnn.models.base import Network, Setting
 from regdyn.dynamics.schedules import CosineRestarts

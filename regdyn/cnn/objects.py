@@ -10,7 +10,7 @@ import numpy as np
 from numba.np.unsafe.ndarray import to_fixed_tuple
 from numpy.typing import ArrayLike, NDArray
 
-from regdyn.cnn.data import Images, prepare_images
+from regdyn.cnn.images import Images, prepare_images
 from regdyn.dynamics._jit import inlined, kernel, use_wide_vectors
 from regdyn.dynamics.engine import thread_count
 from regdyn.nets.data import MAX_IMAGES, MAX_SEED

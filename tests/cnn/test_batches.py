@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from regdyn.cnn._batches import ImageStore, Order
-from regdyn.cnn.data import Images, prepare_images
+from regdyn.cnn.images import Images, prepare_images
 
 CPU = torch.device("cpu")
 

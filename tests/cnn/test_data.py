@@ -18,16 +18,8 @@ import pytest
 from numpy.typing import NDArray
 
 from regdyn.cnn import data
-from regdyn.cnn.data import (
-    IMAGES,
-    Images,
-    grey_images,
-    load_cifar,
-    load_mnist,
-    load_npz,
-    make_images,
-    prepare_images,
-)
+from regdyn.cnn.data import IMAGES, grey_images, load_cifar, load_mnist, load_npz, make_images
+from regdyn.cnn.images import Images, prepare_images
 from regdyn.errors import InvalidParameter, MissingData
 from regdyn.nets.data import DATASETS, clean, digits, make_dataset, prepare, synthetic
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from regdyn.cnn import objects
-from regdyn.cnn.data import Images
+from regdyn.cnn.images import Images
 from regdyn.cnn.objects import AMBIENT, BOX, CLASSES, CYLINDER, ELLIPSOID, LIGHT, PART, rendered_objects
 from regdyn.errors import InvalidParameter
 

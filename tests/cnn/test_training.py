@@ -25,7 +25,8 @@ from regdyn.cnn._batches import Choice, Order
 from regdyn.cnn._run import Run, make_store
 from regdyn.cnn._turns import torch_settings
 from regdyn.cnn.config import CnnConfig
-from regdyn.cnn.data import Images, make_images, prepare_images
+from regdyn.cnn.data import make_images
+from regdyn.cnn.images import Images, prepare_images
 from regdyn.cnn.models import initialize
 from regdyn.cnn.result import CnnResult
 from regdyn.cnn.training import train
