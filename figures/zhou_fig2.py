@@ -21,7 +21,7 @@ POINTS = 10
 
 _SMALL = {"cifar10": "digits"}
 PRESETS: Mapping[str, Preset] = {
-    "smoke": Preset(size="smoke", instead=_SMALL, steps=7500, changed={"lam": 4e-3, "batch": 40}),
+    "smoke": Preset(size="smoke", instead=_SMALL, steps=6500, changed={"lam": 4e-3, "batch": 40}),
     "digits": Preset(size="digits", instead=_SMALL, steps=30_000, changed={"lam": 1e-3, "batch": 40}),
     "cifar10": Preset(size="full", instead={}),
     "cifar100": Preset(size="full", instead={"cifar10": "cifar100"}),
