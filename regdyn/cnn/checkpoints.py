@@ -97,7 +97,7 @@ def load(folder: str | os.PathLike[str], name: str = "checkpoint") -> Checkpoint
     place = Path(folder)
     wanted = "a folder with a checkpoint of regdyn"
     if place.is_file():
-        raise InvalidParameter(name, wanted, f"{place}, {_kind(place)}")
+        raise InvalidParameter(name, wanted, f"{place}, which {_kind(place) or 'is a file'}")
     try:
         about = json.loads((place / INDEX).read_text())
         tensors = place / str(about["tensors"])
@@ -117,7 +117,8 @@ def load(folder: str | os.PathLike[str], name: str = "checkpoint") -> Checkpoint
     except OSError as error:
         raise InvalidParameter(name, wanted, f"{place} ({tensors.name}: {error.strerror})") from None
     except SafetensorError:
-        raise InvalidParameter(name, wanted, f"{place} with {tensors.name}, {_kind(tensors)}") from None
+        kind = _kind(tensors) or "is no safetensors file"
+        raise InvalidParameter(name, wanted, f"{place} with {tensors.name}, which {kind}") from None
 
 
 def _sha256(path: Path) -> str:
@@ -126,10 +127,10 @@ def _sha256(path: Path) -> str:
 
 
 def _kind(path: Path) -> str:
-    """What a file that is no checkpoint seems to be."""
+    """What a file that is no checkpoint seems to hold; "" for nothing that is known."""
     with open(path, "rb") as file:
         head = file.read(2)
     # torch.save writes a zip of a pickle, older versions a bare pickle.
     if head in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
-        return "which may hold pickled code and was not read"
-    return "which is no such file"
+        return "may hold pickled code and was not read"
+    return ""

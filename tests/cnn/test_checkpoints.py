@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import pickle
 import shutil
@@ -141,6 +142,21 @@ def test_pickled_code_is_refused(tmp_path: Path, new: bool) -> None:
         file.write_bytes(pickle.dumps(Evil(trace)))
     with pytest.raises(InvalidParameter, match="may hold pickled code and was not read"):
         checkpoints.load(file, "start")
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize("pickled", [True, False])
+def test_tensors_in_another_format_under_their_checksum(tmp_path: Path, pickled: bool) -> None:
+    """Whoever can write the tensors can write the index too."""
+    checkpoints.save(tmp_path, TENSORS, {"step": 7})
+    trace, file = tmp_path / "trace", tmp_path / "step-000000007.safetensors"
+    file.write_bytes(pickle.dumps(Evil(trace)) if pickled else b"nothing")
+    index = json.loads((tmp_path / "checkpoint.json").read_text())
+    index["sha256"] = hashlib.sha256(file.read_bytes()).hexdigest()
+    (tmp_path / "checkpoint.json").write_text(json.dumps(index))
+    kind = "may hold pickled code and was not read" if pickled else "is no safetensors file"
+    with pytest.raises(InvalidParameter, match=f"with {file.name}, which {kind}$"):
+        checkpoints.load(tmp_path)
     assert not trace.exists()
 
 
