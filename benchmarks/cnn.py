@@ -171,12 +171,11 @@ def packed_run(device: str, together: bool) -> Run:
     return run
 
 
-def against_a_loop(report: Report, device: str, rounds: int) -> None:
+def against_a_loop(report: Report, images: Images, device: str, rounds: int) -> None:
     report.write(
         "## regdyn over a plain loop", "",
         f"BasicNet, {STEPS[device]} steps after a warm-up. Workers: processes of the DataLoader.",
     )  # fmt: skip
-    images = random_images()
     ours = regdyn_run(images, device)
     peak = peak_memory(ours, device)
     paired = take_turns([(ours, loop_run(images, device, n)) for n in LOADERS[device]], rounds)
@@ -201,11 +200,10 @@ def against_a_loop(report: Report, device: str, rounds: int) -> None:
         )  # fmt: skip
 
 
-def narrow_numbers(report: Report, device: str, rounds: int) -> None:
-    images = random_images()
+def narrow_numbers(report: Report, images: Images, device: str, rounds: int) -> None:
     report.write("## bfloat16 over float32", "", "The same steps, `--precision bfloat16` and `full`.")
-    both = [regdyn_run(images, device, precision) for precision in ("bfloat16", "full")]
-    (pair,) = take_turns([(both[0], both[1])], rounds)
+    narrow, full = (regdyn_run(images, device, precision) for precision in ("bfloat16", "full"))
+    (pair,) = take_turns([(narrow, full)], rounds)
     speeds = (f"{STEPS[device] / seconds:,.1f}" for seconds in pair.seconds)
     header = ["bfloat16, steps/s", "float32, steps/s", "ratio", "least – greatest"]
     report.table(header, [[*speeds, f"{pair.median:.2f}", pair.spread]])
@@ -246,8 +244,9 @@ def main() -> None:
         f"- {versions()}",
         f"- medians of {options.rounds} pairs", "",
     )  # fmt: skip
-    against_a_loop(report, device, options.rounds)
-    narrow_numbers(report, device, options.rounds)
+    images = random_images()
+    against_a_loop(report, images, device, options.rounds)
+    narrow_numbers(report, images, device, options.rounds)
     packing(report, device, options.rounds)
     get_reusable_executor().shutdown()  # whose time would count as that of other programs
     report.conclude()

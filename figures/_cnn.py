@@ -247,9 +247,10 @@ def describe_runs(
         either([config.model for config in configs]),
         f"{span([c.steps for c in configs])} of the paper's {span([s['steps'] for s in wanted])} steps",
         f"batch {either(sorted({config.batch for config in configs}))}",
-        *(f"lambda {value:g}" for name, value in script.preset.changed.items() if name == "lam"),
-        f"{script.seeds} seed{'s' * (script.seeds > 1)}",
     ]
+    if "lam" in script.preset.changed:
+        parts.append(f"lambda {script.preset.changed['lam']:g}")
+    parts.append(f"{script.seeds} seed{'s' * (script.seeds > 1)}")
     return "; ".join(parts)
 
 

@@ -45,7 +45,7 @@ def redraw(
     settings: Callable[[Preset], Mapping[tuple[str, ...], Settings]],
     measured: Callable[[Found], xarray.Dataset],
     draw: Callable[[xarray.Dataset], Figure],
-    shown: str = SPREAD,
+    shown: str | None = None,
 ) -> None:
     """The whole script: train, measure, draw what was measured, and save all of it.
 
@@ -64,7 +64,7 @@ def redraw(
     draw
         The figure without title, in regdyn's style.
     shown
-        How it shows the runs.
+        How it shows the runs; where None, their means and spread, if there are several seeds.
     """
     with one_line_errors():
         script = Script(file, doc, presets)
@@ -76,7 +76,9 @@ def redraw(
         runs = [run for each in trained.values() for run in each]
         failed = [f"{run.label}, seed {run.config.seed}: {run.failed}" for run in runs if run.failed]
         scale = describe_runs(script, list(wanted.values()), trained)
-        lines = [title, f"{scale}. {shown}"]
+        if shown is None and script.seeds > 1:
+            shown = SPREAD
+        lines = [title, f"{scale}. {shown}" if shown else scale]
         lines += ["Failed, and not drawn: " + "; ".join(failed)] if failed else []
         data = measured(found).assign_attrs(title=title, scale=scale)
         with plots.style():

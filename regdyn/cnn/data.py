@@ -24,12 +24,7 @@ from numpy.typing import NDArray
 from regdyn.cnn.images import Images, prepare_images
 from regdyn.errors import InvalidParameter, MissingData
 from regdyn.files import load_arrays
-from regdyn.nets.data import (
-    ARRAYS,
-    DATASETS,
-    Dataset,
-    make_dataset,
-)
+from regdyn.nets.data import ARRAYS, DATASETS, Dataset, make_dataset
 from regdyn.parameters import check_choice, make_named
 
 CLUTTER = 1.0
