@@ -7,16 +7,19 @@ from typing import Any
 import numpy as np
 
 from regdyn.dynamics._jit import bits_of, inlined
-from regdyn.dynamics.random import LANES
 
-# Columns of the table of what the system, not the rule, holds constant within a step.
-SIGMA, L2, BEFORE, AFTER = range(4)
+# Columns of the table of the decay, one row per step.
+L2, BEFORE, AFTER = range(3)
+
+# Columns of the table that says which rows of the tables of constants, of scales and of decays are a
+# point's.
+RULE, SCALE, DECAY = range(3)
 
 
 @inlined
 def copy(source: Any, target: Any) -> None:
     # Slice assignment in numba allows for overlap and does not vectorise.
-    for i in range(LANES):
+    for i in range(len(target)):
         target[i] = source[i]
 
 
@@ -38,7 +41,7 @@ def flush(rows: Any, tiny: Any, zero: Any) -> Any:
 @inlined
 def read_codes(codes: Any, t: Any, first: Any, count_of: Any) -> None:
     """Count the bits of the codes and find their lowest ones, for steps t + 1 … t + 16."""
-    for i in range(LANES):
+    for i in range(len(codes)):
         code = codes[i]
         lowest = np.float64(code & -code)
         step = t + 1 + np.int64(bits_of(lowest) >> np.uint64(52)) - 1023

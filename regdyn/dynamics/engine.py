@@ -40,7 +40,8 @@ Progress = Callable[[int], None]
 
 def compile_kernels(dtype: DTypeLike) -> None:
     """Make sure that the compiled parts of this file's work exist, by calls without trajectories."""
-    start_streams(np.uint64(0), np.uint64(0), aligned_empty((0, 4 * STREAMS), np.uint64))
+    nothing = np.uint64(0)
+    start_streams(nothing, nothing, nothing, aligned_empty((0, 4 * STREAMS), np.uint64))
     lanes = np.zeros(LANES, dtype=np.int64)
     accumulate(np.empty(0, dtype), 0, 1.0, lanes, np.zeros(5), np.zeros(N_BINS + 2, dtype=np.int64))
 
@@ -97,36 +98,87 @@ def plan_calls(steps: int, times: NDArray[np.int64]) -> Iterator[Call]:
 
 @dataclass
 class Batch:
-    """The lanes in memory, from trajectory `first` on: numbers and streams of each block."""
+    """The trajectories in memory, from `first` on: numbers of each point and block, streams of blocks.
+
+    A block is `width` trajectories, the same of every point.
+    """
 
     first: int
+    width: int
     rows: NDArray
     streams: NDArray[np.uint64]
+
+    @classmethod
+    def of(cls, system: System, first: int, blocks: int) -> Batch:
+        """Room for so many blocks, not filled."""
+        rows = aligned_empty((system.n_points, blocks, system.n_rows * system.width), system.dtype)
+        return cls(first, system.width, rows, aligned_empty((blocks, 4 * STREAMS), np.uint64))
+
+    def start_streams(self, seed: int, blocks: slice) -> None:
+        """Put the streams of the blocks at their start."""
+        first = (self.first + blocks.start * self.width) // 2
+        spacing = np.uint64(self.width // 2)
+        start_streams(np.uint64(seed), np.uint64(first), spacing, self.streams[blocks])
 
     @property
     def lanes(self) -> slice:
         """Where the lanes of the batch stand among those of the run."""
-        return slice(self.first, self.first + len(self.rows) * LANES)
+        return slice(self.first, self.first + len(self.streams) * self.width)
+
+    @property
+    def blocks(self) -> slice:
+        """Where its blocks stand among those of the run."""
+        start = self.first // self.width
+        return slice(start, start + len(self.streams))
+
+
+@dataclass(frozen=True)
+class Tables:
+    """What is constant within each step of a call, and which of its rows are those of each point.
+
+    Attributes
+    ----------
+    constants
+        The rule's, (kinds, length, constants).
+    scales
+        The factor on the noise, (kinds, length).
+    decays
+        Where the decay acts, (kinds, length, 3): see `regdyn.optimizers.decay_placement`.
+    which
+        (points, 3): a point's row in each of them.
+    trace
+        Recorded gradients of the steps.
+    """
+
+    constants: NDArray
+    scales: NDArray
+    decays: NDArray
+    which: NDArray[np.int64]
+    trace: NDArray[np.float64]
 
 
 class System(Protocol):
     """What the driver asks of a system."""
 
     dtype: np.dtype[Any]
+    n_points: int
     n_rows: int
     n_observables: int
+    width: int
     overflow: float
 
     def start(self, batch: Batch, blocks: slice) -> None:
         """Write the initial rows of every lane of the blocks."""
 
-    def prepare(self, call: Call) -> None:
+    def tables(self, call: Call) -> Tables:
         """Tabulate what is constant within each step of the call."""
 
-    def advance(self, batch: Batch, call: Call, blocks: slice, snapshots: NDArray) -> None:
+    def advance(
+        self, batch: Batch, call: Call, tables: Tables, blocks: slice, snapshots: NDArray
+    ) -> None:
         """Carry the blocks through the call; runs on several threads at once, without the GIL.
 
-        Writes each recorded time to snapshots, (records, n_observables, lanes).
+        Writes each recorded time to snapshots, (records, n_observables, points, lanes).
         """
 
     def finish(self, batch: Batch, blocks: slice) -> None:
@@ -152,7 +204,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_pool.cache_clear)
 
 
-def _in_parallel(threads: int, work: Callable[..., None], calls: list[tuple[Any, ...]]) -> None:
+def in_parallel(threads: int, work: Callable[..., None], calls: list[tuple[Any, ...]]) -> None:
     """work(*call) for every call, on `threads` threads of which the caller's is one.
 
     When it is left, by an exception or Ctrl-C as well, nothing of the work runs any more.
@@ -189,7 +241,7 @@ def drive(
     batch_size: int = BATCH,
     progress: Progress | None = None,
 ) -> Statistics:
-    """Run `trajectories` trajectories of `system` for `steps` steps.
+    """Run `trajectories` trajectories of the only point of `system` for `steps` steps.
 
     Parameters
     ----------
@@ -211,13 +263,12 @@ def drive(
     n_snapshots = min(len(times), SNAPSHOTS_PER_CALL + 1)
     bins = np.empty((n_snapshots, system.n_observables, LANES), dtype=np.int64)
 
-    def carry(batch: Batch, call: Call, part: slice, snapshots: NDArray) -> None:
+    def carry(batch: Batch, call: Call, tables: Tables, part: slice, snapshots: NDArray) -> None:
         """A part of the blocks through a call, with what comes before the first and after the last."""
         if call.t0 == 0:
-            first_stream = (batch.first + part.start * LANES) // LANES * STREAMS
-            start_streams(np.uint64(seed), np.uint64(first_stream), batch.streams[part])
+            batch.start_streams(seed, part)
             system.start(batch, part)
-        system.advance(batch, call, part, snapshots)
+        system.advance(batch, call, tables, part, snapshots)
         if call.t0 + call.length == steps:
             system.finish(batch, part)
 
@@ -230,18 +281,16 @@ def drive(
     for first in range(0, trajectories, batch_size):
         count = min(batch_size, trajectories - first)
         blocks = -(-count // LANES)
-        rows = aligned_empty((blocks, system.n_rows * LANES), system.dtype)
-        streams = aligned_empty((blocks, 4 * STREAMS), np.uint64)
-        snapshots = aligned_empty((n_snapshots, system.n_observables, blocks * LANES), system.dtype)
-        batch = Batch(first, rows, streams)
+        batch = Batch.of(system, first, blocks)
+        snapshots = aligned_empty((n_snapshots, system.n_observables, 1, blocks * LANES), system.dtype)
         # Many parts per thread even out threads of unequal speed.
         edges = np.linspace(0, blocks, min(blocks, 16 * threads) + 1).astype(int).tolist()
         parts = [slice(a, b) for a, b in pairwise(edges)]
         for call in plan_calls(steps, times):
-            system.prepare(call)
-            _in_parallel(threads, carry, [(batch, call, part, snapshots) for part in parts])
-            _in_parallel(threads, statistics, [
-                (call.first_record + i, i, j, snapshots[i, j], count)
+            tables = system.tables(call)
+            in_parallel(threads, carry, [(batch, call, tables, part, snapshots) for part in parts])
+            in_parallel(threads, statistics, [
+                (call.first_record + i, i, j, snapshots[i, j, 0], count)
                 for i in range(len(call.records))
                 for j in range(system.n_observables)
             ])  # fmt: skip

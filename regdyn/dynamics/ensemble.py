@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -12,12 +12,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from regdyn.dynamics._jit import on_compile
+from regdyn.dynamics._lanes import DECAY, RULE, SCALE
 from regdyn.dynamics.engine import (
     BATCH,
     Batch,
     Call,
     Progress,
     Statistics,
+    Tables,
     aligned_empty,
     check_memory,
     compile_kernels,
@@ -25,8 +27,15 @@ from regdyn.dynamics.engine import (
     thread_count,
 )
 from regdyn.dynamics.observables import N_BINS, check_times
-from regdyn.dynamics.optimization import DTYPES, MAX_COUNT, TINY, OptimizationConfig
-from regdyn.dynamics.random import CHUNK, LANES, STREAMS
+from regdyn.dynamics.optimization import (
+    DTYPES,
+    MAX_COUNT,
+    TINY,
+    OptimizationConfig,
+    constants_of,
+    identity,
+)
+from regdyn.dynamics.random import CHUNK, LANES
 from regdyn.errors import InvalidParameter
 from regdyn.parameters import check_integer, real_array
 
@@ -87,6 +96,11 @@ class EnsembleConfig(OptimizationConfig):
             raise InvalidParameter(name, wanted)
         return array if array.ndim else float(array)
 
+    @property
+    def kernel_key(self) -> Hashable:
+        """What points of parameter space must agree in to share a call of the kernel and its noise."""
+        return type(self), type(self.rule), self.dtype, self.steps, self.trajectories, self.seed
+
     def memory(self) -> int:
         """Bytes that a run needs at its peak, about."""
         item = DTYPES[self.dtype].itemsize
@@ -104,45 +118,67 @@ class EnsembleConfig(OptimizationConfig):
 
 
 class EnsembleSystem(ABC):
-    """A configuration as the driver wants it, with room for what every trajectory leaves behind.
+    """Configurations as the driver wants them, with room for what every trajectory leaves behind.
 
+    The configurations, points of parameter space, agree in all that `EnsembleConfig.kernel_key` names.
     Each parameter of a trajectory has a state of its own under the rule.
+
+    Parameters
+    ----------
+    configs
+        The points.
+    width
+        Trajectories of a block, even and at most LANES.
     """
 
-    def __init__(self, config: EnsembleConfig) -> None:
+    def __init__(self, configs: Sequence[EnsembleConfig], width: int = LANES) -> None:
+        config = configs[0]
         self.n_parameters, self.n_observables = config.n_parameters, config.n_observables
+        self.n_points, self.width = len(configs), width
         self.rule = config.rule
         self.dtype = DTYPES[config.dtype]
         self.overflow = OVERFLOW[config.dtype]
         self.tiny = TINY[config.dtype]
         self.n_rows = self.n_parameters * (1 + len(self.rule.state_names))
-        self._config = config
+        self._configs = configs
         self._units = np.append(2.0 ** np.arange(CHUNK), 0.0).astype(self.dtype)
-        blocks = -(-config.trajectories // LANES)
-        self._final = np.empty((self.n_parameters, blocks * LANES), dtype=self.dtype)
-        self._first = np.full(blocks * LANES, -1, dtype=np.int64)
-        self._count = np.zeros(blocks * LANES, dtype=np.int64)
-        self._diverged = np.full(blocks * LANES, -1, dtype=np.int64)
-        self._flushed = np.full(blocks, -1, dtype=np.int64)
+        self.blocks = -(-config.trajectories // width)
+        lanes = self.n_points, self.blocks * width
+        self._final = np.empty((self.n_parameters, *lanes), dtype=self.dtype)
+        self._first = np.full(lanes, -1, dtype=np.int64)
+        self._count = np.zeros(lanes, dtype=np.int64)
+        self._diverged = np.full(lanes, -1, dtype=np.int64)
+        self._flushed = np.full((self.n_points, self.blocks), -1, dtype=np.int64)
         self._kept = np.empty(
             (config.steps + 1 if config.keep else 0, config.keep, self.n_parameters), self.dtype
         )
+        self._own = np.array([self.own_numbers(each) for each in configs], dtype=self.dtype)
 
     @property
     def kernels(self) -> tuple[str, ...]:
         """What the compiled code depends on."""
-        return type(self).__name__, self.rule.name, self._config.dtype
+        return type(self).__name__, self.rule.name, self._configs[0].dtype
 
     @abstractmethod
-    def start_values(self, lanes: slice) -> tuple[Any, ...]:
-        """Start of each parameter: a number, or one for each of the lanes."""
+    def own_numbers(self, config: Any) -> tuple[float, ...]:
+        """What the kernel takes of a point besides the tables."""
 
     @abstractmethod
-    def noise_scale(self, t: NDArray[np.int64]) -> NDArray[np.float64]:
-        """The factor on the noise at each step t."""
+    def start_values(self, config: Any, lanes: slice) -> tuple[Any, ...]:
+        """Start of each parameter of a point: a number, or one for each of the lanes."""
 
     @abstractmethod
-    def advance(self, batch: Batch, call: Call, blocks: slice, snapshots: NDArray) -> None:
+    def noise_scale(self, config: Any, t: NDArray[np.int64]) -> NDArray[np.float64]:
+        """The factor on the noise of a point at each step t."""
+
+    @abstractmethod
+    def noise_key(self, config: Any) -> Hashable:
+        """Points with the same key have the same `noise_scale`."""
+
+    @abstractmethod
+    def advance(
+        self, batch: Batch, call: Call, tables: Tables, blocks: slice, snapshots: NDArray
+    ) -> None:
         """See `regdyn.dynamics.engine.System`."""
 
     @staticmethod
@@ -154,43 +190,77 @@ class EnsembleSystem(ABC):
         return value[np.minimum(np.arange(lanes.start, lanes.stop), len(value) - 1)]
 
     def start(self, batch: Batch, blocks: slice) -> None:
-        lanes = slice(batch.first + blocks.start * LANES, batch.first + blocks.stop * LANES)
-        state = self.rule.initial_state()
-        rows = batch.rows[blocks].reshape(-1, self.n_rows, LANES)
-        for i, start in enumerate(self.start_values(lanes)):
-            row = i * (1 + len(state))
-            rows[:, row] = start.reshape(-1, LANES) if isinstance(start, np.ndarray) else start
-            for j, number in enumerate(state, start=row + 1):
-                rows[:, j] = number
+        width = self.width
+        lanes = slice(batch.first + blocks.start * width, batch.first + blocks.stop * width)
+        for point, config in enumerate(self._configs):
+            state = config.rule.initial_state()
+            rows = batch.rows[point, blocks].reshape(-1, self.n_rows, width)
+            for i, start in enumerate(self.start_values(config, lanes)):
+                row = i * (1 + len(state))
+                rows[:, row] = start.reshape(-1, width) if isinstance(start, np.ndarray) else start
+                for j, number in enumerate(state, start=row + 1):
+                    rows[:, j] = number
 
-    def prepare(self, call: Call) -> None:
-        config = self._config
+    def tables(self, call: Call) -> Tables:
         t = np.arange(call.t0 + 1, call.t0 + call.length + 1)
-        self._constants = config.constants(t)
-        self._system = config.table((self.noise_scale(t), *config.decay(t)), call.length)
-        self._paths = self._kept[call.t0 + 1 : call.t0 + call.length + 1]
+        which = np.empty((self.n_points, 3), dtype=np.int64)
+        configs = self._configs
+        firsts, which[:, RULE] = _kinds((c.rule, identity(c.schedule)) for c in configs)
+        constants = constants_of([configs[i] for i in firsts], t)
+        firsts, which[:, SCALE] = _kinds(self.noise_key(c) for c in configs)
+        scales = np.empty((len(firsts), call.length), self.dtype)
+        for row, i in zip(scales, firsts):
+            row[:] = self.noise_scale(configs[i], t)
+        firsts, which[:, DECAY] = _kinds(
+            (c.regularization, c.lam, c.rule.lr, identity(c.schedule)) for c in configs
+        )
+        decays = np.empty((len(firsts), call.length, 3), self.dtype)
+        for table, i in zip(decays, firsts):
+            for column, values in zip(table.T, configs[i].decay(t)):
+                column[:] = values
+        return Tables(constants, scales, decays, which, self.trace(call))
+
+    def trace(self, call: Call) -> NDArray[np.float64]:
+        """Recorded gradients of the steps of the call, a placeholder where there are none."""
+        return np.zeros((1, 1))
 
     def compile(self) -> None:
         """Make sure that the kernels exist, by calls that have no blocks."""
         nothing = Call(0, 1, np.zeros(0, np.int64), 0)
-        rows = aligned_empty((0, self.n_rows * LANES), self.dtype)
-        batch = Batch(0, rows, aligned_empty((0, 4 * STREAMS), np.uint64))
-        self.prepare(nothing)
-        self.advance(batch, nothing, slice(0, 0), aligned_empty((0, self.n_observables, 0), self.dtype))
+        batch = Batch.of(self, 0, 0)
+        empty = aligned_empty((0, self.n_observables, self.n_points, 0), self.dtype)
+        self.advance(batch, nothing, self.tables(nothing), slice(0, 0), empty)
         compile_kernels(self.dtype)
 
     def finish(self, batch: Batch, blocks: slice) -> None:
-        rows = batch.rows[blocks].reshape(-1, self.n_rows, LANES)
         stride = 1 + len(self.rule.state_names)
+        rows = batch.rows[:, blocks].reshape(self.n_points, -1, self.n_rows, self.width)
+        final = self._final[:, :, batch.lanes]
         for i in range(self.n_parameters):
-            final = self._final[i, batch.lanes].reshape(-1, LANES)
-            final[blocks] = rows[:, i * stride]
+            final[i].reshape(self.n_points, -1, self.width)[:, blocks] = rows[:, :, i * stride]
 
     @property
-    def first_flush(self) -> int:
-        """A step by which a number had been set to 0, -1 if none was."""
-        flushed = self._flushed[self._flushed >= 0]
-        return int(flushed.min()) if len(flushed) else -1
+    def first_flush(self) -> NDArray[np.int64]:
+        """For each point a step by which a number had been set to 0, -1 if none was."""
+        never = np.iinfo(np.int64).max
+        first = np.where(self._flushed < 0, never, self._flushed).min(axis=1)
+        return np.where(first == never, -1, first)
+
+    def paths(self, call: Call) -> NDArray:
+        """Where the kept trajectories stand after the steps of the call."""
+        return self._kept[call.t0 + 1 : call.t0 + call.length + 1]
+
+
+def _kinds(keys: Iterable[Hashable]) -> tuple[list[int], list[int]]:
+    """Where each different key first stands, and for each key the number of its kind."""
+    numbers: dict[Hashable, int] = {}
+    firsts, which = [], []
+    for i, key in enumerate(keys):
+        kind = numbers.setdefault(key, len(numbers))
+        if kind == len(firsts):
+            firsts.append(i)
+        which.append(kind)
+    return firsts, which
 
 
 @dataclass(frozen=True)

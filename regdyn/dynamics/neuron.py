@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtri
 
-from regdyn.dynamics._neuron_kernel import N_OBSERVABLES, advance
-from regdyn.dynamics.engine import BATCH, Batch, Call, Progress, aligned_empty
+from regdyn.dynamics._neuron_kernel import N_COLLECTED, N_OBSERVABLES, advance
+from regdyn.dynamics.engine import BATCH, Batch, Call, Progress, Tables, aligned_empty
 from regdyn.dynamics.ensemble import (
     EnsembleConfig,
     EnsembleSystem,
@@ -110,9 +110,13 @@ class NeuronConfig(EnsembleConfig):
     ) -> NeuronResult:
         """Simulate the ensemble; see `ScalarConfig.run`."""
         self.check_room()
-        system = _NeuronSystem(self)
+        system = NeuronSystem([self])
         run = run_system(system, self, threads, batch_size, progress, notify_compile)
         return NeuronResult.collect(self, run, **system.leavings())
+
+    @property
+    def kernel_key(self) -> Hashable:
+        return super().kernel_key, self.batch, self.antithetic
 
 
 def simulate_neuron(optimizer: Optimizer | str = "sgd", *, threads: int | None = None,
@@ -128,50 +132,68 @@ def simulate_neuron(optimizer: Optimizer | str = "sgd", *, threads: int | None =
     return NeuronConfig(optimizer=optimizer, **config).run(threads=threads, progress=progress)
 
 
-class _NeuronSystem(EnsembleSystem):
-    def __init__(self, config: NeuronConfig) -> None:
-        super().__init__(config)
-        self.config = config
-        self._ratio = float(ndtri(config.threshold))
-        lanes = slice(0, len(self._first))
-        gamma, beta = (np.broadcast_to(x, len(self._first)) for x in self.start_values(lanes))
-        shift, size = beta + config.alpha, np.abs(gamma)
-        self._first[(shift < self._ratio * size) | ((size == 0) & (shift <= 0))] = 0
+class NeuronSystem(EnsembleSystem):
+    """Units as the driver wants them; see `EnsembleSystem`."""
+
+    def __init__(self, configs: Sequence[NeuronConfig], width: int = LANES) -> None:
+        super().__init__(configs, width)
+        lanes = slice(0, self._first.shape[1])
+        for first, config in zip(self._first, configs):
+            starts = self.start_values(config, lanes)
+            gamma, beta = (np.broadcast_to(x, first.shape) for x in starts)
+            shift, size = beta + config.alpha, np.abs(gamma)
+            first[(shift < _ratio(config) * size) | ((size == 0) & (shift <= 0))] = 0
         self._steps_wild = np.zeros_like(self._first)
-        if config.keep:
-            self._kept[0, :, 0], self._kept[0, :, 1] = gamma[: config.keep], beta[: config.keep]
+        keep = configs[0].keep
+        if keep:
+            self._kept[0, :, 0], self._kept[0, :, 1] = gamma[:keep], beta[:keep]
 
-    def start_values(self, lanes: slice) -> tuple[Any, ...]:
-        return self.of_lanes(self.config.gamma0, lanes), self.of_lanes(self.config.beta0, lanes)
+    def own_numbers(self, config: NeuronConfig) -> tuple[float, ...]:
+        return config.alpha, _ratio(config)
 
-    def noise_scale(self, t: NDArray[np.int64]) -> NDArray[np.float64]:
-        assert isinstance(self.config.c, GradientStds)
-        return self.config.c(t) / self.config.batch
+    def start_values(self, config: NeuronConfig, lanes: slice) -> tuple[Any, ...]:
+        return self.of_lanes(config.gamma0, lanes), self.of_lanes(config.beta0, lanes)
 
-    def advance(self, batch: Batch, call: Call, blocks: slice, snapshots: NDArray) -> None:
-        config, number, lanes = self.config, self.dtype.type, batch.lanes
+    def noise_scale(self, config: NeuronConfig, t: NDArray[np.int64]) -> NDArray[np.float64]:
+        assert isinstance(config.c, GradientStds)
+        return config.c(t) / config.batch
+
+    def noise_key(self, config: NeuronConfig) -> Hashable:
+        assert isinstance(config.c, GradientStds)
+        return config.c.values.tobytes()
+
+    def advance(
+        self, batch: Batch, call: Call, tables: Tables, blocks: slice, snapshots: NDArray
+    ) -> None:
+        config, number, lanes = self._configs[0], self.dtype.type, batch.lanes
         z = aligned_empty((CHUNK * LANES,), self.dtype)
-        scratch = aligned_empty((4, LANES), self.dtype)
+        collected = aligned_empty((self.n_points, N_COLLECTED, self.width), self.dtype)
         words = aligned_empty((WORDS,), np.uint64)
-        codes = aligned_empty((LANES,), np.int64)
+        codes = aligned_empty((self.width,), np.int64)
         advance(
-            self.rule, batch.rows, batch.streams, words, z, scratch, codes, blocks.start, blocks.stop,
-            call.t0, call.length, self._constants, self._system,
-            config.batch, number(config.alpha), config.antithetic, batch.first,
-            number(self._ratio), number(self.tiny), number(self.overflow), self._units,
-            self._first[lanes], self._count[lanes], self._diverged[lanes], self._steps_wild[lanes],
-            self._flushed[batch.first // LANES :], call.records, snapshots, self._paths,
+            self.rule, batch.rows, batch.streams, words, z, collected, codes, blocks.start,
+            blocks.stop, call.t0, call.length, tables.constants, tables.scales, tables.decays,
+            tables.which, self._own, config.batch, config.antithetic, batch.first,
+            number(self.tiny), number(self.overflow), self._units,
+            self._first[:, lanes], self._count[:, lanes], self._diverged[:, lanes],
+            self._steps_wild[:, lanes], self._flushed[:, batch.blocks], call.records, snapshots,
+            self.paths(call),
         )  # fmt: skip
 
     def leavings(self) -> dict[str, Any]:
-        """What the trajectories left behind, as `NeuronResult` names it."""
-        real = slice(self.config.trajectories)
+        """What the trajectories of the only point left behind, as `NeuronResult` names it."""
+        real = 0, slice(self._configs[0].trajectories)
         return {
-            "gamma": self._final[0, real],
-            "beta": self._final[1, real],
+            "gamma": self._final[0][real],
+            "beta": self._final[1][real],
             "first_death": self._first[real],
             "steps_dead": self._count[real],
             "diverged": self._diverged[real],
-            "flushed": self.first_flush,
+            "flushed": int(self.first_flush[0]),
             "paths": self._kept,
         }
+
+
+def _ratio(config: NeuronConfig) -> float:
+    """(beta + alpha) / |gamma| below which a unit is dead."""
+    return float(ndtri(config.threshold))

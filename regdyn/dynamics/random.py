@@ -97,7 +97,7 @@ def philox(c0: Any, c1: Any, c2: Any, c3: Any, k0: Any, k1: Any) -> Any:
 
 
 @kernel
-def start_streams(seed: Any, first: Any, streams: Any) -> None:
+def start_streams(seed: Any, first: Any, spacing: Any, streams: Any) -> None:
     """Put the streams of rows of blocks at their start.
 
     Parameters
@@ -106,13 +106,16 @@ def start_streams(seed: Any, first: Any, streams: Any) -> None:
         The key, uint64.
     first
         Index in the run of the first stream, uint64.
+    spacing
+        Streams from the first of a block to the first of the next one, uint64; STREAMS where every lane
+        of a block is used.
     streams
         (blocks, 4 * STREAMS) uint64, for each block a row of lanes for each of the four words.
     """
     for block in range(len(streams)):
         row = streams[block]
         for i in range(STREAMS):
-            counter = first + _U(block * STREAMS + i) + _U(1)
+            counter = first + _U(block) * spacing + _U(i) + _U(1)
             (
                 row[i],
                 row[STREAMS + i],

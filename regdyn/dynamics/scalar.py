@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from regdyn.dynamics import random
 from regdyn.dynamics._scalar_kernel import advance
-from regdyn.dynamics.engine import BATCH, Batch, Call, Progress, aligned_empty
+from regdyn.dynamics.engine import BATCH, Batch, Call, Progress, Tables, aligned_empty
 from regdyn.dynamics.ensemble import (
     EnsembleConfig,
     EnsembleSystem,
@@ -85,9 +85,14 @@ class ScalarConfig(EnsembleConfig):
         trajectory-steps have been done, `notify_compile` is called once if a kernel must be compiled.
         """
         self.check_room()
-        system = _ScalarSystem(self)
+        system = ScalarSystem([self])
         run = run_system(system, self, threads, batch_size, progress, notify_compile)
         return ScalarResult.collect(self, run, **system.leavings())
+
+    @property
+    def kernel_key(self) -> Hashable:
+        trace = id(self.noise) if isinstance(self.noise, Trace) else None
+        return super().kernel_key, noise_code(self.noise), trace
 
 
 def simulate(optimizer: Optimizer | str = "adam", *, threads: int | None = None,
@@ -113,7 +118,7 @@ def sample_noise(noise: Noise, steps: int, trajectories: int, seed: int = 0) -> 
     z = np.zeros(CHUNK * LANES)
     words = np.zeros(WORDS, np.uint64)
     streams = np.zeros((blocks, 4 * STREAMS), np.uint64)
-    random.start_streams(np.uint64(seed), np.uint64(0), streams)
+    random.start_streams(np.uint64(seed), np.uint64(0), np.uint64(STREAMS), streams)
     trace = trace_rows(noise, 0, steps)
     for block in range(blocks):
         lanes = slice(block * LANES, (block + 1) * LANES)
@@ -153,49 +158,58 @@ def trace_rows(noise: Noise, start: int, stop: int) -> NDArray[np.float64]:
     return np.zeros((1, 1))
 
 
-class _ScalarSystem(EnsembleSystem):
-    def __init__(self, config: ScalarConfig) -> None:
-        super().__init__(config)
-        self.config = config
-        self._noise = noise_code(config.noise)
-        (start,) = self.start_values(slice(0, len(self._first)))
-        start = np.broadcast_to(start, len(self._first))
-        self._first[np.abs(start) < config.threshold] = 0
-        self._kept[:1, :, 0] = start[: config.keep]
+class ScalarSystem(EnsembleSystem):
+    """Weights as the driver wants them; see `EnsembleSystem`."""
 
-    def start_values(self, lanes: slice) -> tuple[Any, ...]:
-        return (self.of_lanes(self.config.theta0, lanes),)
+    def __init__(self, configs: Sequence[ScalarConfig], width: int = LANES) -> None:
+        super().__init__(configs, width)
+        self._noise = noise_code(configs[0].noise)
+        lanes = slice(0, self._first.shape[1])
+        for first, config in zip(self._first, configs):
+            (start,) = self.start_values(config, lanes)
+            first[np.broadcast_to(np.abs(start) < config.threshold, first.shape)] = 0
+        self._kept[:1, :, 0] = np.broadcast_to(start, first.shape)[: configs[0].keep]
 
-    def noise_scale(self, t: NDArray[np.int64]) -> NDArray[np.float64]:
-        return noise_stds(self.config.noise, t)
+    def own_numbers(self, config: ScalarConfig) -> tuple[float, ...]:
+        return config.signal.strength, config.signal.target, config.threshold
 
-    def prepare(self, call: Call) -> None:
-        super().prepare(call)
-        self._trace = trace_rows(self.config.noise, call.t0, call.t0 + call.length)
+    def start_values(self, config: ScalarConfig, lanes: slice) -> tuple[Any, ...]:
+        return (self.of_lanes(config.theta0, lanes),)
 
-    def advance(self, batch: Batch, call: Call, blocks: slice, snapshots: NDArray) -> None:
-        config, number, lanes = self.config, self.dtype.type, batch.lanes
-        history = aligned_empty((CHUNK * LANES,), self.dtype)
+    def noise_scale(self, config: ScalarConfig, t: NDArray[np.int64]) -> NDArray[np.float64]:
+        return noise_stds(config.noise, t)
+
+    def noise_key(self, config: ScalarConfig) -> Hashable:
+        return config.noise
+
+    def trace(self, call: Call) -> NDArray[np.float64]:
+        return trace_rows(self._configs[0].noise, call.t0, call.t0 + call.length)
+
+    def advance(
+        self, batch: Batch, call: Call, tables: Tables, blocks: slice, snapshots: NDArray
+    ) -> None:
+        number, lanes = self.dtype.type, batch.lanes
+        z = aligned_empty((CHUNK * LANES,), self.dtype)
+        history = aligned_empty((CHUNK * self.width,), self.dtype)
         words = aligned_empty((WORDS,), np.uint64)
-        codes = aligned_empty((LANES,), np.int64)
+        codes = aligned_empty((self.width,), np.int64)
         advance(
-            self.rule, batch.rows, batch.streams, words, history, codes, blocks.start, blocks.stop,
-            call.t0, call.length, self._constants, self._system,
-            number(config.signal.strength), number(config.signal.target),
-            *self._noise, self._trace, batch.first,
-            number(config.threshold), number(self.tiny), number(self.overflow), self._units,
-            self._first[lanes], self._count[lanes], self._diverged[lanes],
-            self._flushed[batch.first // LANES :], call.records, snapshots, self._paths[:, :, 0],
+            self.rule, batch.rows, batch.streams, words, z, history, codes, blocks.start, blocks.stop,
+            call.t0, call.length, tables.constants, tables.scales, tables.decays, tables.which,
+            self._own, *self._noise, tables.trace, batch.first,
+            number(self.tiny), number(self.overflow), self._units,
+            self._first[:, lanes], self._count[:, lanes], self._diverged[:, lanes],
+            self._flushed[:, batch.blocks], call.records, snapshots, self.paths(call)[:, :, 0],
         )  # fmt: skip
 
     def leavings(self) -> dict[str, Any]:
-        """What the trajectories left behind, as `ScalarResult` names it."""
-        real = slice(self.config.trajectories)
+        """What the trajectories of the only point left behind, as `ScalarResult` names it."""
+        real = 0, slice(self._configs[0].trajectories)
         return {
-            "final": self._final[0, real],
+            "final": self._final[0][real],
             "first_passage": self._first[real],
             "steps_below": self._count[real],
             "diverged": self._diverged[real],
-            "flushed": self.first_flush,
+            "flushed": int(self.first_flush[0]),
             "paths": self._kept[:, :, 0],
         }

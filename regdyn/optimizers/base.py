@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeAlias
+
+import numpy as np
 
 from regdyn.errors import InvalidParameter
 from regdyn.parameters import check_choice, check_fields
@@ -41,9 +43,27 @@ class Optimizer:
     def constants(self, t: Number, lr: Number) -> tuple[Number, ...]:
         """What is constant within step t = 1, 2, … under the learning rate of that step.
 
-        Takes numbers, or arrays of one value per step; each entry of the result broadcasts to them.
+        Takes numbers, or arrays of one value per step; each entry of the result broadcasts to them, and
+        to the hyperparameters of a `stacked` rule. What is not a number is the same for a whole stack.
         """
         raise NotImplementedError
+
+    @classmethod
+    def stacked(cls, rules: Sequence[Optimizer]) -> Optimizer:
+        """One rule for the `constants` of many: each number is an array of shape (rules, 1).
+
+        The rules are of this class and agree in what is not a number.
+        """
+        stack = object.__new__(cls)
+        for name, first in rules[0].parameters().items():
+            values = [getattr(rule, name) for rule in rules]
+            if not isinstance(first, bool):
+                object.__setattr__(stack, name, np.array(values)[:, None])
+            elif values.count(first) == len(values):
+                object.__setattr__(stack, name, first)
+            else:
+                raise ValueError(f"the rules differ in {name}")
+        return stack
 
     def step(
         self,

@@ -40,7 +40,7 @@ class SGD(Optimizer):
             raise InvalidParameter("nesterov", "used with momentum > 0 and dampening 0")
 
     def constants(self, t: Number, lr: Number) -> tuple[Number, ...]:
-        intake = 1.0 - self.dampening * (t > 1) if self.momentum > 0 else 1.0
+        intake = 1.0 - self.dampening * ((t > 1) & (self.momentum > 0))
         ahead, along = (1.0, self.momentum) if self.nesterov else (0.0, 1.0)
         return self.momentum, intake, ahead, along, lr
 

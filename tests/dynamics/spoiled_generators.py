@@ -34,7 +34,7 @@ HALF = CHUNK // 2
 def stream_starts(seed: int, first: int, count: int) -> Words:
     """Starts of streams first … first + count - 1, shape (count, 4)."""
     streams = np.zeros((-(-count // STREAMS), 4 * STREAMS), np.uint64)
-    random.start_streams(np.uint64(seed), np.uint64(first), streams)
+    random.start_streams(np.uint64(seed), np.uint64(first), np.uint64(STREAMS), streams)
     return streams.reshape(-1, 4, STREAMS).transpose(0, 2, 1).reshape(-1, 4)[:count]
 
 

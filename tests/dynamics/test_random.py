@@ -249,7 +249,7 @@ def test_starts_are_philox_blocks(seed: int, first: int) -> None:
 
 def test_blocks_of_streams_are_rows_of_words() -> None:
     streams = np.zeros((3, 4 * STREAMS), np.uint64)
-    random.start_streams(np.uint64(5), np.uint64(77), streams)
+    random.start_streams(np.uint64(5), np.uint64(77), np.uint64(STREAMS), streams)
     for block, i in ((0, 0), (0, STREAMS - 1), (1, 0), (2, 31)):
         start = streams[block].reshape(4, STREAMS)[:, i]
         assert tuple(start.tolist()) == philox(77 + block * STREAMS + i + 1, 5)
@@ -273,7 +273,7 @@ def test_distant_trajectory_follows_its_definition() -> None:
     """Trajectories of a late block, which no table of all columns could hold."""
     first = 2**40 - LANES
     streams = np.zeros((1, 4 * STREAMS), np.uint64)
-    random.start_streams(np.uint64(3), np.uint64(first // 2), streams)
+    random.start_streams(np.uint64(3), np.uint64(first // 2), np.uint64(STREAMS), streams)
     z, words = np.zeros(CHUNK * LANES), np.zeros(random.WORDS, np.uint64)
     random.fill_gaussian(streams[0], words, z)
     for lane in (0, 1, 100, LANES - 1):
@@ -285,7 +285,7 @@ def test_distant_trajectory_follows_its_definition() -> None:
 def test_noise_is_the_same_in_both_types(dtype: type) -> None:
     """The normals are float32 numbers, whatever the type of the update rule."""
     streams = np.zeros((1, 4 * STREAMS), np.uint64)
-    random.start_streams(np.uint64(3), np.uint64(0), streams)
+    random.start_streams(np.uint64(3), np.uint64(0), np.uint64(STREAMS), streams)
     z, words = np.zeros(CHUNK * LANES, dtype), np.zeros(random.WORDS, np.uint64)
     random.fill(random.NOISE_STUDENT, 4.0, streams[0], words, np.zeros((1, 1)), 0, 0, z)
     expected = sample_noise(StudentT(4.0, 1.0), CHUNK, LANES, 3)
