@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from regdyn.errors import InvalidParameter
@@ -29,13 +30,20 @@ class Interval:
 
     text: str
 
+    @cached_property
+    def _ends(self) -> tuple[float, ...]:
+        return tuple(float(end) for end in self.text[1:-1].split(","))
+
     def __contains__(self, value: float) -> bool:
-        low, high = (float(end) for end in self.text[1:-1].split(","))
+        low, high = self._ends
         if not math.isfinite(value):
             return False
         above = value >= low if self.text[0] == "[" else value > low
         below = value <= high if self.text[-1] == "]" else value < high
         return above and below
+
+
+_interval = cache(Interval)
 
 
 def check_number(name: str, value: Any, interval: str) -> float:
@@ -44,7 +52,7 @@ def check_number(name: str, value: Any, interval: str) -> float:
         number = float(value)
     except (TypeError, ValueError):
         raise InvalidParameter(name, f"a number in {interval}", repr(value)) from None
-    if number not in Interval(interval):
+    if number not in _interval(interval):
         raise InvalidParameter(name, f"in {interval}", value)
     return number
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
 from math import prod
+from threading import Event
 from typing import Any, Protocol
 
 import numpy as np
@@ -83,13 +84,21 @@ class Call:
     first_record: int
 
 
-def plan_calls(steps: int, times: NDArray[np.int64]) -> Iterator[Call]:
-    """Cut `steps` into calls that end on multiples of CHUNK and hold few recorded times each."""
+def plan_calls(
+    steps: int, times: NDArray[np.int64], longest: int | None = None, most: int | None = None
+) -> Iterator[Call]:
+    """Cut `steps` into calls that end on multiples of CHUNK.
+
+    Each has at most `longest` steps, a multiple of CHUNK (STEPS_PER_CALL), and about `most` recorded
+    times (SNAPSHOTS_PER_CALL).
+    """
+    longest = STEPS_PER_CALL if longest is None else longest
+    most = SNAPSHOTS_PER_CALL if most is None else most
     t0 = record = 0
     while t0 < steps:
-        end = min(t0 + STEPS_PER_CALL, steps)
-        if record + SNAPSHOTS_PER_CALL < len(times):
-            last = int(times[record + SNAPSHOTS_PER_CALL - 1])
+        end = min(t0 + longest, steps)
+        if record + most < len(times):
+            last = int(times[record + most - 1])
             end = min(end, max(t0 + CHUNK, last - last % CHUNK))
         upto = int(np.searchsorted(times, end, side="right"))
         yield Call(t0, end - t0, times[record:upto], record)
@@ -204,10 +213,16 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_pool.cache_clear)
 
 
-def in_parallel(threads: int, work: Callable[..., None], calls: list[tuple[Any, ...]]) -> None:
+def in_parallel(
+    threads: int,
+    work: Callable[..., None],
+    calls: Sequence[tuple[Any, ...]],
+    stop: Event | None = None,
+) -> None:
     """work(*call) for every call, on `threads` threads of which the caller's is one.
 
-    When it is left, by an exception or Ctrl-C as well, nothing of the work runs any more.
+    When it is left, by an exception or Ctrl-C as well, nothing of the work runs any more. Work that
+    takes long looks whether `stop` has been set, as it is when one of the calls fails.
     """
     left = deque(calls)
 
@@ -225,6 +240,10 @@ def in_parallel(threads: int, work: Callable[..., None], calls: list[tuple[Any, 
         take()
         for future in futures:
             future.result()
+    except BaseException:
+        if stop is not None:
+            stop.set()
+        raise
     finally:
         left.clear()
         wait(futures)

@@ -30,6 +30,7 @@ from regdyn.dynamics.observables import N_BINS, check_times
 from regdyn.dynamics.optimization import (
     DTYPES,
     MAX_COUNT,
+    OVERFLOW,
     TINY,
     OptimizationConfig,
     constants_of,
@@ -39,14 +40,11 @@ from regdyn.dynamics.random import CHUNK, LANES
 from regdyn.errors import InvalidParameter
 from regdyn.parameters import check_integer, real_array
 
-# A greater parameter has diverged: its square, which enters v and the std, leaves the type.
-OVERFLOW = {"float64": 1e150, "float32": 1e18}
-
 _COMPILED: set[tuple[str, ...]] = set()
 
 
 @dataclass(frozen=True, kw_only=True)
-class EnsembleConfig(OptimizationConfig):
+class EnsembleConfig(OptimizationConfig, ABC):
     """The part of a configuration that does not depend on the system.
 
     Parameters
@@ -89,6 +87,8 @@ class EnsembleConfig(OptimizationConfig):
     def _checked_start(self, name: str, value: ArrayLike) -> float | NDArray[np.float64]:
         """The start of a parameter: a number, or an array with one for each trajectory."""
         wanted = f"a finite number, or {self.trajectories} of them, at most {OVERFLOW[self.dtype]:g}"
+        if isinstance(value, float) and abs(value) <= OVERFLOW[self.dtype]:
+            return value
         array = real_array(name, value, wanted).astype(float)
         if array.shape not in ((), (self.trajectories,)):
             raise InvalidParameter(name, wanted, f"shape {array.shape}")
@@ -100,6 +100,10 @@ class EnsembleConfig(OptimizationConfig):
     def kernel_key(self) -> Hashable:
         """What points of parameter space must agree in to share a call of the kernel and its noise."""
         return type(self), type(self.rule), self.dtype, self.steps, self.trajectories, self.seed
+
+    @abstractmethod
+    def system(self, configs: Sequence[Any], width: int = LANES) -> EnsembleSystem:
+        """This and other configurations of the same `kernel_key`, in blocks of `width`."""
 
     def memory(self) -> int:
         """Bytes that a run needs at its peak, about."""
@@ -115,6 +119,38 @@ class EnsembleConfig(OptimizationConfig):
     def check_room(self) -> None:
         """Raise InvalidParameter if a run would not fit into memory."""
         check_memory(self.memory(), f"{self.trajectories} trajectories x {self.steps} steps")
+
+
+@dataclass(frozen=True)
+class Ensembles:
+    """What the trajectories of several points left behind.
+
+    Attributes
+    ----------
+    configs
+        The points.
+    times
+        Recorded steps.
+    snapshots
+        Observables of each trajectory at these, (times, observables, points, trajectories).
+    first_passage
+        First step below the threshold, 0 for the start, -1 for never; (points, trajectories), as are
+        the next two.
+    steps_below
+        Number of steps that ended below.
+    diverged
+        First step out of range, -1 for never.
+    flushed
+        (points,), see `ScalarResult`.
+    """
+
+    configs: Sequence[Any]
+    times: NDArray[np.int64]
+    snapshots: NDArray
+    first_passage: NDArray[np.int64]
+    steps_below: NDArray[np.int64]
+    diverged: NDArray[np.int64]
+    flushed: NDArray[np.int64]
 
 
 class EnsembleSystem(ABC):
@@ -140,7 +176,7 @@ class EnsembleSystem(ABC):
         self.overflow = OVERFLOW[config.dtype]
         self.tiny = TINY[config.dtype]
         self.n_rows = self.n_parameters * (1 + len(self.rule.state_names))
-        self._configs = configs
+        self._configs: Sequence[Any] = configs
         self._units = np.append(2.0 ** np.arange(CHUNK), 0.0).astype(self.dtype)
         self.blocks = -(-config.trajectories // width)
         lanes = self.n_points, self.blocks * width
@@ -246,6 +282,14 @@ class EnsembleSystem(ABC):
         first = np.where(self._flushed < 0, never, self._flushed).min(axis=1)
         return np.where(first == never, -1, first)
 
+    def ensembles(self, times: NDArray[np.int64], snapshots: NDArray) -> Ensembles:
+        """What the trajectories left behind, without the lanes that hold none."""
+        real = slice(self._configs[0].trajectories)
+        return Ensembles(
+            self._configs, times, snapshots[..., real], self._first[:, real], self._count[:, real],
+            self._diverged[:, real], self.first_flush,
+        )  # fmt: skip
+
     def paths(self, call: Call) -> NDArray:
         """Where the kept trajectories stand after the steps of the call."""
         return self._kept[call.t0 + 1 : call.t0 + call.length + 1]
@@ -254,7 +298,8 @@ class EnsembleSystem(ABC):
 def _kinds(keys: Iterable[Hashable]) -> tuple[list[int], list[int]]:
     """Where each different key first stands, and for each key the number of its kind."""
     numbers: dict[Hashable, int] = {}
-    firsts, which = [], []
+    firsts: list[int] = []
+    which: list[int] = []
     for i, key in enumerate(keys):
         kind = numbers.setdefault(key, len(numbers))
         if kind == len(firsts):
@@ -272,6 +317,14 @@ class Run:
     compile_seconds: float
 
 
+def compiled(system: EnsembleSystem, notify_compile: Callable[[], None]) -> None:
+    """Make sure that the kernels of a system are there."""
+    if system.kernels not in _COMPILED:
+        with on_compile(notify_compile):
+            system.compile()
+        _COMPILED.add(system.kernels)
+
+
 def run_system(
     system: EnsembleSystem,
     config: EnsembleConfig,
@@ -282,11 +335,8 @@ def run_system(
 ) -> Run:
     """Compile what is missing and drive the system through its steps."""
     begin = time.perf_counter()
-    if system.kernels not in _COMPILED:
-        with on_compile(notify_compile):
-            system.compile()
-        _COMPILED.add(system.kernels)
-    compiled = time.perf_counter()
+    compiled(system, notify_compile)
+    ready = time.perf_counter()
     statistics = drive(
         system,
         steps=config.steps,
@@ -297,7 +347,7 @@ def run_system(
         batch_size=batch_size,
         progress=progress,
     )
-    return Run(statistics, time.perf_counter() - compiled, compiled - begin)
+    return Run(statistics, time.perf_counter() - ready, ready - begin)
 
 
 def nothing() -> None:

@@ -110,9 +110,12 @@ class NeuronConfig(EnsembleConfig):
     ) -> NeuronResult:
         """Simulate the ensemble; see `ScalarConfig.run`."""
         self.check_room()
-        system = NeuronSystem([self])
+        system = self.system([self])
         run = run_system(system, self, threads, batch_size, progress, notify_compile)
         return NeuronResult.collect(self, run, **system.leavings())
+
+    def system(self, configs: Sequence[NeuronConfig], width: int = LANES) -> NeuronSystem:
+        return NeuronSystem(configs, width)
 
     @property
     def kernel_key(self) -> Hashable:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -38,11 +39,12 @@ _PREFERRED = (
 )  # fmt: skip
 
 
+@cache
 def log_times(steps: int) -> NDArray[np.int64]:
     """0, then twenty preferred numbers per decade (1, 2, 5 among them) up to and including `steps`."""
     decades = range(math.ceil(math.log10(steps)) + 1)
     spaced = {int(number * 10**decade) for decade in decades for number in _PREFERRED}
-    return np.asarray(sorted({0, steps} | {t for t in spaced if t < steps}), dtype=np.int64)
+    return read_only(np.asarray(sorted({0, steps} | {t for t in spaced if t < steps}), np.int64))
 
 
 def check_times(times: ArrayLike | None, steps: int) -> NDArray[np.int64]:
@@ -50,10 +52,23 @@ def check_times(times: ArrayLike | None, steps: int) -> NDArray[np.int64]:
     if times is None:
         return log_times(steps)
     given = np.ravel(real_array("times", times, f"steps in [0, {steps}]"))
+    return _checked_times(given.tobytes(), given.dtype, steps)
+
+
+@lru_cache(maxsize=256)
+def _checked_times(numbers: bytes, dtype: np.dtype, steps: int) -> NDArray[np.int64]:
+    """`check_times` of an array; a sweep asks for the same one at each of its points."""
+    given = np.frombuffer(numbers, dtype)
     values = sorted({check_integer("times", t, 0, steps) for t in given})
     if not values:
         raise InvalidParameter("times", f"at least one step in [0, {steps}]")
-    return np.asarray(values, dtype=np.int64)
+    return read_only(np.asarray(values, dtype=np.int64))
+
+
+def read_only(times: NDArray[np.int64]) -> NDArray[np.int64]:
+    """An array that several configurations share."""
+    times.flags.writeable = False
+    return times
 
 
 @inlined

@@ -19,6 +19,9 @@ MAX_COUNT = 10**12
 
 DTYPES: dict[str, np.dtype[Any]] = {"float64": np.dtype(np.float64), "float32": np.dtype(np.float32)}
 
+# A greater parameter has diverged: its square, which enters v and the std, leaves the type.
+OVERFLOW = {"float64": 1e150, "float32": 1e18}
+
 # Numbers below this are set to 0 every few steps: arithmetic on denormals is 12 times slower.
 TINY = {"float64": 2.0**-1000, "float32": 2.0**-120}
 
@@ -115,7 +118,7 @@ class OptimizationConfig:
 
 
 def identity(what: Any) -> Hashable:
-    """Equal for schedules and the like that are equal, or the same one where they cannot be compared."""
+    """Equal for schedules and the like that are equal, or the same where they cannot be compared."""
     return what if isinstance(what, Hashable) else id(what)
 
 

@@ -85,9 +85,12 @@ class ScalarConfig(EnsembleConfig):
         trajectory-steps have been done, `notify_compile` is called once if a kernel must be compiled.
         """
         self.check_room()
-        system = ScalarSystem([self])
+        system = self.system([self])
         run = run_system(system, self, threads, batch_size, progress, notify_compile)
         return ScalarResult.collect(self, run, **system.leavings())
+
+    def system(self, configs: Sequence[ScalarConfig], width: int = LANES) -> ScalarSystem:
+        return ScalarSystem(configs, width)
 
     @property
     def kernel_key(self) -> Hashable:
