@@ -30,6 +30,9 @@ _HOME = {
     "Network": "regdyn.nets.mlp",
     "Dataset": "regdyn.nets.data",
     "make_dataset": "regdyn.nets.data",
+    "sweep": "regdyn.sweeps.run",
+    "Sweep": "regdyn.sweeps.result",
+    "make_executor": "regdyn.executors",
     "predict": "regdyn.prediction",
     "prunes": "regdyn.prediction",
     "leaves_alone": "regdyn.prediction",
@@ -61,6 +64,7 @@ _HOME = {
     "InvalidParameter": "regdyn.errors",
     "OutsideDomain": "regdyn.errors",
     "RegdynError": "regdyn.errors",
+    "WorkerLost": "regdyn.errors",
 }
 
 __all__ = ["__version__", *sorted(_HOME)]
@@ -81,7 +85,8 @@ if TYPE_CHECKING:
     from regdyn.dynamics.result import ScalarResult, combined_dataset, save_results
     from regdyn.dynamics.scalar import ScalarConfig, sample_noise, simulate
     from regdyn.dynamics.schedules import Constant, Cosine, CosineRestarts, Step, Table
-    from regdyn.errors import InvalidParameter, OutsideDomain, RegdynError
+    from regdyn.errors import InvalidParameter, OutsideDomain, RegdynError, WorkerLost
+    from regdyn.executors import make_executor
     from regdyn.findings import FINDINGS
     from regdyn.nets.data import Dataset, make_dataset
     from regdyn.nets.forecast import Forecast, forecast
@@ -100,6 +105,8 @@ if TYPE_CHECKING:
         RMSProp,
     )  # fmt: skip
     from regdyn.prediction import Bound, Prediction, leaves_alone, predict, prunes
+    from regdyn.sweeps.result import Sweep
+    from regdyn.sweeps.run import sweep
     from regdyn.theorems import CLAIMS
     from regdyn.verdicts import CheckReport, check
 

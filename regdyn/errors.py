@@ -82,7 +82,14 @@ class MissingData(RegdynError):
         return f"{self.what}, from {self.source}: {self.command}"
 
 
-EXTRAS = {"torch": "torch", "safetensors": "torch", "joblib": "torch", "tensorboard": "tensorboard"}
+EXTRAS = {
+    "torch": "torch",
+    "safetensors": "torch",
+    "joblib": "workers",
+    "dask": "workers",
+    "distributed": "workers",
+    "tensorboard": "tensorboard",
+}
 """Libraries that are not installed with regdyn, and the extra that each comes with."""
 
 
@@ -95,3 +102,7 @@ def missing_library(error: ModuleNotFoundError) -> str:
 
 class Interrupted(RegdynError):
     """The user stopped a run that can go on."""
+
+
+class WorkerLost(RegdynError):
+    """Workers died, or cannot do the work, and nobody else took it."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 import sys
 from collections.abc import Callable, Iterator
@@ -13,14 +12,19 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol
 import typer
 
 from regdyn.errors import InvalidParameter
-from regdyn.optimizers import OPTIMIZERS, REGULARIZATIONS, Optimizer, make_optimizer
+from regdyn.optimizers import (
+    OPTIMIZERS,
+    REGULARIZATIONS,
+    Optimizer,
+    make_optimizer,
+    make_optimizers,
+    rule_parameters,
+)
 from regdyn.parameters import check_choice, check_number
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
-
-    from regdyn.dynamics.noise import Stds
 
 
 def option(
@@ -122,16 +126,6 @@ def check_outputs(options: dict[str, Any], out_format: Callable[[Path], str]) ->
     return suffix
 
 
-def rule_parameters() -> dict[str, list[tuple[type[Optimizer], dataclasses.Field[Any]]]]:
-    """Every hyperparameter of any rule but the learning rate, and the rules that have it."""
-    found: dict[str, list[tuple[type[Optimizer], dataclasses.Field[Any]]]] = {}
-    for rule in OPTIMIZERS.values():
-        for field in dataclasses.fields(rule):
-            if field.name != "lr":
-                found.setdefault(field.name, []).append((rule, field))
-    return found
-
-
 def rule_options() -> list[inspect.Parameter]:
     """Options for the hyperparameters, from the fields of the rules: a new rule needs no line here."""
     options = []
@@ -159,19 +153,6 @@ def split(name: str, text: str) -> list[str]:
     if not parts:
         raise InvalidParameter(name, "given at least one value", repr(text))
     return parts
-
-
-def make_rules(names: list[str], options: dict[str, Any]) -> list[Optimizer]:
-    """The optimizers with the hyperparameters that were given, each to the rules that have it."""
-    given = {name: options[name] for name in ("lr", *rule_parameters()) if options[name] is not None}
-    for name in given:
-        if not any(name in OPTIMIZERS[rule].parameter_names() for rule in names):
-            having = ", ".join(rule.name for rule, _ in rule_parameters()[name])
-            raise InvalidParameter(name, f"used with an optimizer that has it ({having})", names[0])
-    return [
-        OPTIMIZERS[rule](**{k: v for k, v in given.items() if k in OPTIMIZERS[rule].parameter_names()})
-        for rule in names
-    ]
 
 
 class Advance(Protocol):
@@ -234,25 +215,6 @@ def progress_bar(
         yield advance, lambda text: bar.console.print(text)
 
 
-STD_OPTIONS = ("sigma", "burn_in_sigma", "burn_in_steps")
-
-
-def make_stds(options: dict[str, Any]) -> Stds:
-    """The std of each step from `std_options`."""
-    from regdyn.dynamics.noise import BurnIn, StdTable
-
-    given = {name: options[name] for name in STD_OPTIONS if options[name] is not None}
-    if given.get("sigma", "").endswith(".npy"):
-        from regdyn.files import load_numbers
-
-        for name in ("burn_in_sigma", "burn_in_steps"):
-            if name in given:
-                raise InvalidParameter(name, "used with a number for --sigma", given["sigma"])
-        return StdTable(load_numbers("sigma", given["sigma"]))
-    names = {"sigma": "late", "burn_in_sigma": "early", "burn_in_steps": "steps"}
-    return BurnIn(**{names[name]: value for name, value in given.items()})
-
-
 def make_decays(options: dict[str, Any]) -> tuple[list[Optimizer], list[str], list[float]]:
     """Optimizers, placements and strengths of the decay that were asked for."""
     names = split("optimizer", options["opt"])
@@ -263,7 +225,7 @@ def make_decays(options: dict[str, Any]) -> tuple[list[Optimizer], list[str], li
     for name in regularizations:
         check_choice("regularization", name, REGULARIZATIONS)
     lams = [check_number("lam", text, "[0, inf)") for text in split("lam", options["lam"])]
-    return make_rules(names, options), regularizations, lams
+    return make_optimizers(names, options), regularizations, lams
 
 
 def print_table(console: Console, table: Table) -> None:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from regdyn.cli.options import (
     command,
     make_decays,
-    make_stds,
     option,
     plain_console,
     print_table,
@@ -97,6 +96,7 @@ def predict(**options: Any) -> None:
 
       regdyn predict --opt adam,sgd --lam 1e-4,1e-3
     """
+    from regdyn.dynamics.noise import make_stds
     from regdyn.dynamics.schedules import parse_schedule
 
     rules, regularizations, lams = make_decays(options)

@@ -9,11 +9,9 @@ from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from regdyn.cli.options import (
-    STD_OPTIONS,
     check_outputs,
     command,
     make_decays,
-    make_stds,
     option,
     output_options,
     plain_console,
@@ -23,10 +21,9 @@ from regdyn.cli.options import (
     weight_options,
 )
 from regdyn.errors import InvalidParameter
-from regdyn.parameters import check_choice, check_integer
+from regdyn.parameters import check_integer
 
 if TYPE_CHECKING:
-    from regdyn.dynamics.noise import Noise
     from regdyn.dynamics.result import ScalarResult
     from regdyn.dynamics.scalar import ScalarConfig
 
@@ -101,7 +98,7 @@ def simulate(**options: Any) -> None:
 
 def _configs(options: dict[str, Any]) -> list[ScalarConfig]:
     """One configuration for each optimizer, placement and lambda that was asked for."""
-    from regdyn.dynamics.noise import Signal
+    from regdyn.dynamics.noise import Signal, make_noise
     from regdyn.dynamics.scalar import ScalarConfig
     from regdyn.dynamics.schedules import parse_schedule
 
@@ -113,47 +110,13 @@ def _configs(options: dict[str, Any]) -> list[ScalarConfig]:
     shared |= {
         "steps": steps,
         "schedule": parse_schedule(options["schedule"], steps),
-        "noise": _noise(options),
+        "noise": make_noise(options["noise"], options),
         "signal": Signal(options["signal"], options["target"]),
     }
     return [
         ScalarConfig(optimizer=rule, regularization=regularization, lam=lam, **shared)
         for rule, regularization, lam in product(rules, regularizations, lams)
     ]
-
-
-_DRAWN = ("gaussian", "gated", "student-t")
-_NOISE_OPTIONS = {
-    **dict.fromkeys(STD_OPTIONS, _DRAWN),
-    "gate_probability": ("gated",),
-    "dof": ("student-t",),
-    "trace": ("trace",),
-}
-"""Options of the gradient models, and the models that take them."""
-
-
-def _noise(options: dict[str, Any]) -> Noise:
-    from regdyn.dynamics import noise
-
-    trace = options["trace"]
-    default = "gaussian" if trace is None else "trace"
-    kind = check_choice("noise", options["noise"] or default, noise.NOISES)
-    for name, kinds in _NOISE_OPTIONS.items():
-        if options[name] is not None and kind not in kinds:
-            raise InvalidParameter(name, f"used with --noise {' or '.join(kinds)}", f"--noise {kind}")
-    if kind == "none":
-        return noise.NoNoise()
-    if kind == "trace":
-        if trace is None:
-            raise InvalidParameter("trace", "given with --noise trace: a .npy file")
-        return noise.Trace.load(trace)
-    sigma = make_stds(options)
-    given = {name: options[name] for name in _NOISE_OPTIONS if options[name] is not None}
-    if kind == "gated":
-        return noise.Gated(given.get("gate_probability", noise.Gated.p), sigma)
-    if kind == "student-t":
-        return noise.StudentT(given.get("dof", noise.StudentT.dof), sigma)
-    return noise.Gaussian(sigma)
 
 
 def _run(configs: list[Any], threads: str | None, quiet: bool) -> list[ScalarResult]:

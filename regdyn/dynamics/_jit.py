@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import platform
 import tempfile
@@ -28,6 +27,7 @@ from numba.extending import (
 )
 from numba.np.unsafe.ndarray import to_fixed_tuple
 
+from regdyn.fingerprint import source_digest
 from regdyn.optimizers import OPTIMIZERS, Optimizer, make_optimizer
 
 # contract: a * b + c may round once (FMA), worth 10 percent and at most an ulp per operation.
@@ -77,12 +77,7 @@ def cache_path() -> Path:
     Its name holds a hash of the sources, because numba looks at the file of a kernel alone and
     would miss a change in the file of an update rule.
     """
-    package = Path(__file__).parent.parent
-    digest = hashlib.sha256()
-    for folder in ("dynamics", "nets", "optimizers"):
-        for source in sorted((package / folder).glob("*.py")):
-            digest.update(source.read_bytes())
-    leaf = f"kernels-{digest.hexdigest()[:16]}"
+    leaf = f"kernels-{source_digest()}"
     preferred = os.environ.get("REGDYN_CACHE_DIR") or platformdirs.user_cache_dir("regdyn")
     for base in (Path(preferred), Path(tempfile.gettempdir()) / f"regdyn-{os.getuid()}"):
         try:

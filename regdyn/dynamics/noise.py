@@ -6,8 +6,9 @@ the gate, where there is one) and is drawn as :mod:`regdyn.dynamics.random` says
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from regdyn.dynamics.per_step import PerStep
 from regdyn.errors import InvalidParameter
 from regdyn.files import load_numbers
-from regdyn.parameters import check_integer, check_number, real_array
+from regdyn.parameters import check_choice, check_integer, check_number, real_array
 
 MAX_BURN_IN = 10**12
 
@@ -156,6 +157,68 @@ class NoNoise:
 Noise = Gaussian | Gated | StudentT | Trace | NoNoise
 
 NOISES: dict[str, type] = {model.name: model for model in (Gaussian, Gated, StudentT, Trace, NoNoise)}
+
+
+_DRAWN = ("gaussian", "gated", "student-t")
+
+STD_PARAMETERS = ("sigma", "burn_in_sigma", "burn_in_steps")
+
+NOISE_PARAMETERS: Mapping[str, tuple[str, ...]] = {
+    **dict.fromkeys(STD_PARAMETERS, _DRAWN),
+    "gate_probability": ("gated",),
+    "dof": ("student-t",),
+    "trace": ("trace",),
+}
+"""Parameters of the gradient models by their names in `make_noise`, and the models that take them."""
+
+
+def make_stds(given: Mapping[str, Any]) -> Stds:
+    """The std of each step from `STD_PARAMETERS`; one that is missing or None has its default.
+
+    `sigma` may be a .npy file with a std per step; then there is no burn-in.
+    """
+    given = {name: given[name] for name in STD_PARAMETERS if given.get(name) is not None}
+    sigma: Any = given.get("sigma")
+    if isinstance(sigma, str) and sigma.endswith(".npy"):
+        sigma = StdTable(load_numbers("sigma", sigma))
+    if isinstance(sigma, (BurnIn, StdTable)) or np.ndim(0 if sigma is None else sigma) > 0:
+        for name in ("burn_in_sigma", "burn_in_steps"):
+            if name in given:
+                raise InvalidParameter(name, "used with a number for sigma", given["sigma"])
+        return _as_stds(sigma)
+    names = {"sigma": "late", "burn_in_sigma": "early", "burn_in_steps": "steps"}
+    return BurnIn(**{names[name]: value for name, value in given.items()})
+
+
+def make_noise(name: str | None, given: Mapping[str, Any]) -> Noise:
+    """The gradient model called `name` with the `NOISE_PARAMETERS` that are given and not None.
+
+    Without a name it is a Trace where there is a trace, else Gaussian.
+
+    Raises
+    ------
+    InvalidParameter
+        For an unknown name, a parameter that the model does not have, or a value outside its range.
+    """
+    trace = given.get("trace")
+    kind = check_choice("noise", name or ("gaussian" if trace is None else "trace"), NOISES)
+    for parameter, kinds in NOISE_PARAMETERS.items():
+        if given.get(parameter) is not None and kind not in kinds:
+            raise InvalidParameter(parameter, f"used with noise {' or '.join(kinds)}", kind)
+    if kind == "none":
+        return NoNoise()
+    if kind == "trace":
+        if trace is None:
+            raise InvalidParameter("trace", "given with noise trace: a .npy file or an array")
+        return Trace.load(trace) if isinstance(trace, str) else Trace(trace)
+    sigma = make_stds(given)
+    if kind == "gated":
+        gate = given.get("gate_probability")
+        return Gated(Gated.p if gate is None else gate, sigma)
+    if kind == "student-t":
+        dof = given.get("dof")
+        return StudentT(StudentT.dof if dof is None else dof, sigma)
+    return Gaussian(sigma)
 
 
 @dataclass(frozen=True)

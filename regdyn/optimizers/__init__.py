@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from regdyn.errors import InvalidParameter
 from regdyn.optimizers.adadelta import Adadelta
 from regdyn.optimizers.adagrad import Adagrad
 from regdyn.optimizers.adam import Adam
@@ -20,7 +23,7 @@ OPTIMIZERS: dict[str, type[Optimizer]] = {
 
 __all__ = [
     "OPTIMIZERS", "REGULARIZATIONS", "SGD", "AMSGrad", "AdaMax", "Adadelta", "Adagrad", "Adam",
-    "Optimizer", "RMSProp", "decay_placement", "make_optimizer",
+    "Optimizer", "RMSProp", "decay_placement", "make_optimizer", "make_optimizers", "rule_parameters",
 ]  # fmt: skip
 
 
@@ -36,3 +39,31 @@ def make_optimizer(name: str, **parameters: Any) -> Optimizer:
     for parameter in parameters:
         check_choice(f"parameter of {name}", parameter, rule.parameter_names())
     return rule(**parameters)
+
+
+def rule_parameters() -> dict[str, list[tuple[type[Optimizer], dataclasses.Field[Any]]]]:
+    """Every hyperparameter of any rule but the learning rate, and the rules that have it."""
+    found: dict[str, list[tuple[type[Optimizer], dataclasses.Field[Any]]]] = {}
+    for rule in OPTIMIZERS.values():
+        for field in dataclasses.fields(rule):
+            if field.name != "lr":
+                found.setdefault(field.name, []).append((rule, field))
+    return found
+
+
+def make_optimizers(names: Sequence[str], given: Mapping[str, Any]) -> list[Optimizer]:
+    """The optimizers with the hyperparameters that are in `given` and not None, each with those it has.
+
+    Raises
+    ------
+    InvalidParameter
+        For an unknown name, a hyperparameter that none of them has or a value outside its range.
+    """
+    rules = [OPTIMIZERS[check_choice("optimizer", name, OPTIMIZERS)] for name in names]
+    values: dict[str, Any] = {name: given.get(name) for name in ("lr", *rule_parameters())}
+    values = {name: value for name, value in values.items() if value is not None}
+    for name in values:
+        if not any(name in rule.parameter_names() for rule in rules):
+            having = ", ".join(rule.name for rule, _ in rule_parameters()[name])
+            raise InvalidParameter(name, f"used with an optimizer that has it ({having})", names[0])
+    return [rule(**{k: v for k, v in values.items() if k in rule.parameter_names()}) for rule in rules]

@@ -1,0 +1,77 @@
+"""What an executor is, and the one that needs no other process."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import Any
+
+Tell = Callable[[Any], None]
+"""What work calls to say how far it is; the message is pickled if it goes to another process."""
+
+Work = Callable[[Any, int | None, Tell], Any]
+"""work(item, threads, tell): what is done with an item, on so many threads (None: all)."""
+
+Hear = Callable[[int, Any], None]
+"""Gets the number of an item and what its work told; from any thread."""
+
+
+def deaf(index: int, message: Any) -> None:
+    """What hears unless the caller wants to."""
+
+
+class Executor(ABC):
+    """Does the same work with many items, as many at once as it has workers.
+
+    `run` may be called again; `close`, or leaving the context, ends the workers that it started.
+    """
+
+    name: str
+
+    @abstractmethod
+    def run(self, work: Work, items: Iterable[Any], hear: Hear = deaf) -> Iterator[tuple[int, Any]]:
+        """Yield (number of the item, result) as results come, in any order.
+
+        Items are taken as workers want them, so that there may be more than fit into memory. When the
+        iterator is closed, by an exception or Ctrl-C as well, no work goes on.
+
+        Raises
+        ------
+        WorkerLost
+            When work cannot be finished for lack of workers.
+        """
+
+    @property
+    @abstractmethod
+    def description(self) -> str:
+        """Who works, in a few words."""
+
+    def close(self) -> None:  # noqa: B027 (most have nothing to end)
+        """End what this executor started."""
+
+    def __enter__(self) -> Executor:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class InProcess(Executor):
+    """One item after the other in this process, each on `threads` threads (None: all processors)."""
+
+    name = "threads"
+
+    def __init__(self, threads: int | None = None) -> None:
+        self.threads = threads
+
+    def run(self, work: Work, items: Iterable[Any], hear: Hear = deaf) -> Iterator[tuple[int, Any]]:
+        for index, item in enumerate(items):
+            yield index, work(item, self.threads, partial(hear, index))
+
+    @property
+    def description(self) -> str:
+        from regdyn.dynamics.engine import thread_count
+
+        count = thread_count(self.threads)
+        return f"this process, {count} thread{'s' if count > 1 else ''}"

@@ -1,0 +1,189 @@
+"""Workers of dask.distributed: on this machine, or on any that a scheduler knows."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import queue
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import dask
+import distributed
+from distributed import Client, Future, LocalCluster
+from distributed.scheduler import KilledWorker
+
+from regdyn.errors import InvalidParameter, WorkerLost
+from regdyn.executors.base import Executor, Hear, deaf
+from regdyn.fingerprint import fingerprint
+
+TIMEOUT = 10.0
+"""Seconds within which a scheduler must answer, and have a worker."""
+
+PATIENCE = 1.0
+"""Seconds between two looks at whether the scheduler is there."""
+
+AHEAD = 3
+"""Items that wait or are worked at, for each thread of a worker: none idles, and memory stays flat."""
+
+DEATHS = 5
+"""Workers that may die over one item before it is given up."""
+
+_TOPIC = "regdyn"
+
+
+class Dask(Executor):
+    """The workers of a dask scheduler.
+
+    A worker that dies loses what it was at to another one; one that joins late gets its share; one with
+    another version of regdyn, numba or numpy, whose bits would differ, is refused.
+
+    Parameters
+    ----------
+    scheduler
+        Its address, such as "tcp://node1:8786"; None starts a scheduler and workers on this machine.
+    workers
+        Number of workers then, each a process with one thread.
+
+    Raises
+    ------
+    InvalidParameter
+        For a scheduler that does not answer or has no worker, or a worker with another version.
+    """
+
+    name = "dask"
+
+    def __init__(self, scheduler: str | None = None, workers: int | None = None) -> None:
+        self._cluster = None
+        # A dashboard and log lines are the cluster's own affair.
+        for name in ("distributed.worker", "distributed.nanny", "distributed.scheduler"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+        if scheduler is None:
+            with dask.config.set({"distributed.scheduler.allowed-failures": DEATHS}):
+                self._cluster = LocalCluster(
+                    n_workers=workers, threads_per_worker=1, dashboard_address=None,
+                    silence_logs=logging.CRITICAL,
+                )  # fmt: skip
+        self._where = scheduler or "this machine"
+        try:
+            self._client = Client(self._cluster or scheduler, timeout=TIMEOUT, set_as_default=False)
+        except (OSError, TimeoutError, ValueError, ImportError) as error:
+            reason = f"no answer within {TIMEOUT:g} s"
+            if isinstance(error, (ValueError, ImportError)):
+                reason = "no such kind of address"
+            wanted = "the address of a dask scheduler that runs, such as tcp://localhost:8786"
+            raise InvalidParameter("scheduler", wanted, f"{scheduler} ({reason})") from None
+        try:
+            self._check_workers(workers or 1)
+        except BaseException:
+            self.close()
+            raise
+
+    def _check_workers(self, count: int) -> None:
+        try:
+            self._client.wait_for_workers(1 if self._cluster is None else count, timeout=TIMEOUT)
+        except TimeoutError:
+            wanted = "the address of a scheduler that has workers"
+            raise InvalidParameter("scheduler", wanted, f"{self._where}, which has none") from None
+        # Nested, so that it travels as code: a worker may have no regdyn to look it up in.
+        found = self._client.run(_foreign_fingerprint())
+        wrong = {address: what for address, what in found.items() if what != fingerprint()}
+        for address, what in wrong.items():
+            wanted = f"that of workers with {fingerprint()}"
+            raise InvalidParameter("scheduler", wanted, f"{address} with {what}")
+
+    @property
+    def description(self) -> str:
+        nodes = self._client.nthreads()
+        threads = sum(nodes.values())
+        return f"{len(nodes)} dask workers with {threads} threads at {self._where}"
+
+    def run(self, work: Any, items: Iterable[Any], hear: Hear = deaf) -> Iterator[tuple[int, Any]]:
+        ended: queue.SimpleQueue[Future] = queue.SimpleQueue()
+        waiting: dict[Future, tuple[int, Any]] = {}
+        numbered = iter(enumerate(items))
+        more = True
+
+        def submit(index: int, item: Any) -> None:
+            future = self._client.submit(_do, work, index, item, fingerprint(), pure=False, retries=0)
+            waiting[future] = index, item
+            future.add_done_callback(ended.put)
+
+        def on_event(event: Any) -> None:
+            # In the event loop of the client.
+            if isinstance(event, tuple) and len(event) == 2:
+                hear(*event[1])
+
+        self._client.subscribe_topic(_TOPIC, on_event)
+        try:
+            while more or waiting:
+                room = AHEAD * max(1, sum(self._client.nthreads().values()))
+                while more and len(waiting) < room:
+                    try:
+                        submit(*next(numbered))
+                    except StopIteration:
+                        more = False
+                if not waiting:
+                    continue
+                future = self._next(ended)
+                index, item = waiting.pop(future)
+                result = self._result(future)
+                if isinstance(result, _Refusal):
+                    self._client.retire_workers([result.worker], close_workers=True)
+                    submit(index, item)
+                else:
+                    yield index, result
+        finally:
+            self._client.unsubscribe_topic(_TOPIC)
+            if waiting:
+                self._client.cancel(list(waiting), force=True)
+
+    def _next(self, ended: queue.SimpleQueue[Future]) -> Future:
+        """The next future that has ended, as long as there is a scheduler that could say so."""
+        lost = 0.0
+        while True:
+            try:
+                return ended.get(timeout=PATIENCE)
+            except queue.Empty:
+                lost = 0.0 if self._client.status == "running" else lost + PATIENCE
+                if lost > TIMEOUT:
+                    raise WorkerLost("the scheduler has gone") from None
+
+    def _result(self, future: Future) -> Any:
+        try:
+            return future.result()
+        except KilledWorker:
+            raise WorkerLost(f"{DEATHS} workers died over the same work") from None
+        except asyncio.CancelledError:
+            raise WorkerLost("the scheduler has gone") from None
+
+    def close(self) -> None:
+        self._client.close()
+        if self._cluster is not None:
+            self._cluster.close()
+
+
+class _Refusal:
+    """What a worker of another version gives back."""
+
+    def __init__(self, worker: str) -> None:
+        self.worker = worker
+
+
+def _do(work: Any, index: int, item: Any, wanted: str) -> Any:
+    """Do the work in a worker, which tells the client how it goes."""
+    worker = distributed.get_worker()
+    if fingerprint() != wanted:
+        return _Refusal(worker.address)
+    return work(item, 1, lambda message: worker.log_event(_TOPIC, (index, message)))
+
+
+def _foreign_fingerprint() -> Callable[[], str]:
+    def look() -> str:
+        try:
+            from regdyn.fingerprint import fingerprint
+        except ImportError:
+            return "no such regdyn"
+        return fingerprint()
+
+    return look

@@ -1,0 +1,198 @@
+"""The grid of a sweep: which values each parameter takes, and how the points are cut into chunks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+from regdyn.errors import InvalidParameter
+
+MOST_VALUES = 10**7
+"""Values of one axis."""
+
+FORMS = "values and ranges FROM:TO:N or FROM:TO:logN, separated by commas"
+
+
+def _refuse(name: str, text: str, column: int, reason: str) -> InvalidParameter:
+    return InvalidParameter(name, FORMS, f"{text} (column {column}: {reason})")
+
+
+def parse_numbers(name: str, text: str, whole: bool = False) -> list[float]:
+    """The numbers in a list such as "0,1e-7:1e-1:log61", in order.
+
+    FROM:TO:N are N numbers from FROM to TO, equally spaced; FROM:TO:logN in equal ratios. A `whole`
+    parameter may also have FROM:TO, every integer but the last, and its ranges are rounded.
+
+    Raises
+    ------
+    InvalidParameter
+        Called `name`, with the column, from 1 on, in which the mistake is.
+    """
+    numbers: list[float] = []
+    column = 1
+    for item in text.split(","):
+        start = column + len(item) - len(item.lstrip())
+        numbers += _numbers(name, text, item.strip(), start, whole)
+        column += len(item) + 1
+    if len(numbers) > MOST_VALUES:
+        raise InvalidParameter(name, f"at most {MOST_VALUES} values", len(numbers))
+    return list(dict.fromkeys(numbers))
+
+
+def _numbers(name: str, text: str, item: str, column: int, whole: bool) -> list[float]:
+    """One item of the list, which starts in `column`."""
+    if not item:
+        raise _refuse(name, text, column, "nothing between commas" if "," in text else "no value")
+    parts = item.split(":")
+    columns = [column + sum(len(part) + 1 for part in parts[:i]) for i in range(len(parts))]
+    if len(parts) > 3:
+        raise _refuse(name, text, columns[3] - 1, "a third colon")
+    ends = [_number(name, text, part, at) for part, at in zip(parts[:2], columns)]
+    if len(parts) == 1:
+        return ends
+    low, high = ends
+    if len(parts) == 2:
+        if not whole:
+            raise _refuse(name, text, column + len(item), "N or logN is missing")
+        if not low < high or low % 1 or high % 1:
+            raise _refuse(name, text, column, "FROM:TO needs integers with FROM below TO")
+        count = int(min(high - low, MOST_VALUES + 1))
+        return [low + i for i in range(count)]
+    spacing, at = parts[2], columns[2]
+    log = spacing.startswith("log")
+    digits = spacing.removeprefix("log")
+    if not (digits.isascii() and digits.isdigit()):
+        raise _refuse(name, text, at, f"{spacing or 'nothing'} is neither N nor logN")
+    count = int(digits)
+    if not 2 <= count <= MOST_VALUES:
+        raise _refuse(name, text, at, f"N must be in [2, {MOST_VALUES}]")
+    if low == high:
+        raise _refuse(name, text, column, "FROM and TO are the same")
+    if log and not (low > 0 and high > 0):
+        where = columns[0] if low <= 0 else columns[1]
+        raise _refuse(name, text, where, "a log range needs FROM and TO above 0")
+    spaced = np.geomspace(low, high, count) if log else np.linspace(low, high, count)
+    return [float(round(x)) if whole else float(x) for x in spaced.tolist()]
+
+
+def _number(name: str, text: str, part: str, column: int) -> float:
+    try:
+        value = float(part)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise _refuse(name, text, column, f"{part or 'nothing'} is not a number")
+    return value
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A dimension of a sweep: one parameter, or several that take their values together.
+
+    Attributes
+    ----------
+    values
+        The values of each parameter by name, all equally many.
+    """
+
+    values: Mapping[str, Sequence[Any]]
+
+    def __post_init__(self) -> None:
+        lengths = {name: len(values) for name, values in self.values.items()}
+        if len(set(lengths.values())) > 1:
+            texts = ", ".join(f"{name} {length}" for name, length in lengths.items())
+            raise InvalidParameter("zip", "of parameters with equally many values", texts)
+        if not min(lengths.values(), default=0):
+            raise InvalidParameter(next(iter(lengths), "axes"), "given at least one value")
+
+    @property
+    def dim(self) -> str:
+        """Its name as a dimension."""
+        return "_".join(self.values)
+
+    def __len__(self) -> int:
+        return len(next(iter(self.values.values())))
+
+    def part(self, where: slice) -> Axis:
+        """Some of its values."""
+        return Axis({name: values[where] for name, values in self.values.items()})
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The product of some axes; a point is one value of each.
+
+    Points are counted with the last axis fastest.
+    """
+
+    axes: tuple[Axis, ...]
+
+    @cached_property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(len(axis) for axis in self.axes)
+
+    @cached_property
+    def size(self) -> int:
+        """Number of points, 1 without an axis."""
+        return math.prod(self.shape)
+
+    def points(self) -> Iterator[dict[str, Any]]:
+        """The parameters of each point."""
+        rows = [
+            [dict(zip(axis.values, row)) for row in zip(*axis.values.values())] for axis in self.axes
+        ]
+        for choice in product(*rows):
+            yield {name: value for part in choice for name, value in part.items()}
+
+    def part(self, where: Sequence[slice]) -> Grid:
+        """A rectangle of it."""
+        return Grid(tuple(axis.part(each) for axis, each in zip(self.axes, where)))
+
+    def chunk_shape(self, points: int) -> tuple[int, ...]:
+        """The largest rectangle of whole trailing axes with at most about so many points."""
+        shape: list[int] = []
+        room = max(1, points)
+        for length in reversed(self.shape):
+            # Chunks along the axis that is cut are as equal as possible.
+            pieces = -(-length // room)
+            taken = -(-length // pieces)
+            shape.insert(0, taken)
+            room = room // taken if pieces == 1 else 1
+        return tuple(shape)
+
+
+@dataclass(frozen=True)
+class Chunks:
+    """How a grid is cut into rectangles, counted with the last axis fastest."""
+
+    shape: tuple[int, ...]
+    chunk: tuple[int, ...]
+
+    @cached_property
+    def counts(self) -> tuple[int, ...]:
+        """Number of chunks along each axis."""
+        return tuple(-(-length // size) for length, size in zip(self.shape, self.chunk))
+
+    def __len__(self) -> int:
+        return math.prod(self.counts)
+
+    def place(self, number: int) -> tuple[int, ...]:
+        """Where a chunk stands among the chunks, along each axis."""
+        place: list[int] = []
+        for count in reversed(self.counts):
+            number, at = divmod(number, count)
+            place.insert(0, at)
+        return tuple(place)
+
+    def where(self, number: int) -> tuple[slice, ...]:
+        """The points of a chunk."""
+        return tuple(
+            slice(at * size, min((at + 1) * size, length))
+            for at, size, length in zip(self.place(number), self.chunk, self.shape)
+        )

@@ -1,0 +1,279 @@
+"""What a sweep is: a system, the grid of its parameters, and what is recorded of each point."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from regdyn.dynamics.engine import Progress
+from regdyn.dynamics.ensemble import EnsembleConfig, nothing
+from regdyn.dynamics.many import run_many
+from regdyn.dynamics.noise import StdTable
+from regdyn.dynamics.observables import check_times
+from regdyn.dynamics.optimization import MAX_COUNT
+from regdyn.dynamics.result import LEVELS, describe
+from regdyn.dynamics.schedules import Table
+from regdyn.errors import InvalidParameter
+from regdyn.files import load_numbers
+from regdyn.fingerprint import fingerprint
+from regdyn.parameters import check_choice, check_integer
+from regdyn.sweeps.axes import Axis, Chunks, Grid
+from regdyn.sweeps.systems import (
+    SYSTEMS,
+    WORDS,
+    SweptSystem,
+    check_axis,
+    check_hyperparameters,
+    configurations,
+)
+
+CHUNK_STEPS = 4 * 10**8, 4 * 10**9
+"""Trajectory-steps of a chunk at least and at most, where points are small: a few seconds."""
+
+CHUNK_COUNT = 64
+"""Chunks of a sweep, about, within these bounds: enough for many workers."""
+
+CHUNK_POINTS = 2**14
+"""Points of a chunk at most."""
+
+TRAJECTORIES = 64
+"""Of a point, unless told."""
+
+BOUNDS = ("low", "high")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A sweep before it runs.
+
+    Attributes
+    ----------
+    system
+        What is simulated.
+    grid
+        The points.
+    fixed
+        The parameters that are not axes, by name.
+    times
+        Recorded steps; a point with fewer steps has NaN after its end.
+    chunks
+        How the points are cut: a chunk is written whole.
+    """
+
+    system: SweptSystem
+    grid: Grid
+    fixed: Mapping[str, Any]
+    times: NDArray[np.int64]
+    chunks: Chunks
+
+    @cached_property
+    def extra(self) -> dict[str, list[Any]]:
+        """The coordinates of the observables besides those of the grid."""
+        return {"step": self.times.tolist(), "level": list(LEVELS), "bound": list(BOUNDS)}
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Shape of an observable of one point."""
+        return tuple(len(self.extra[dim]) for dim in self.system.observables[name].dims)
+
+    @property
+    def numbers_per_point(self) -> int:
+        """Numbers that are kept of each point, each of eight bytes."""
+        return 1 + sum(math.prod(self.shape(name)) for name in self.system.observables)
+
+    @cached_property
+    def trajectory_steps(self) -> int:
+        """Of all points."""
+        return _trajectory_steps(self.grid, self.fixed)
+
+    def chunk_trajectory_steps(self, number: int) -> int:
+        """Of the points of a chunk."""
+        return _trajectory_steps(self.grid.part(self.chunks.where(number)), self.fixed)
+
+    def task(self, number: int) -> Task:
+        """What a worker must know to simulate a chunk."""
+        grid = self.grid.part(self.chunks.where(number))
+        return Task(self.system.name, tuple(grid.points()), self.fixed, self.times)
+
+    def description(self) -> dict[str, Any]:
+        """What decides every bit of the result, as plain JSON."""
+        words = (axis if WORDS & set(axis.values) else axis.part(slice(1)) for axis in self.grid.axes)
+        corners = ({**self.fixed, **p, "times": self.times} for p in Grid(tuple(words)).points())
+        return {
+            "system": self.system.name,
+            "axes": [
+                {name: _listed(values) for name, values in axis.values.items()}
+                for axis in self.grid.axes
+            ],
+            "configurations": [describe(config) for config in configurations(self.system, corners)],
+            "times": self.times.tolist(),
+            "chunk": list(self.chunks.chunk),
+            "made_by": fingerprint(),
+        }
+
+
+@dataclass(frozen=True)
+class Task:
+    """Points for a worker, which need not know the rest of the sweep."""
+
+    system: str
+    points: tuple[Mapping[str, Any], ...]
+    fixed: Mapping[str, Any]
+    times: NDArray[np.int64]
+
+    def configs(self) -> list[EnsembleConfig]:
+        """The configuration of each point."""
+        points = ({**self.fixed, **point, "times": self.times} for point in self.points)
+        return configurations(SYSTEMS[self.system], points)
+
+    def run(
+        self,
+        threads: int | None = None,
+        progress: Progress | None = None,
+        notify_compile: Callable[[], None] = nothing,
+    ) -> dict[str, NDArray[np.float64]]:
+        """Every observable and the number of trajectories, each of shape (points, …)."""
+        system = SYSTEMS[self.system]
+        configs = self.configs()
+        results = run_many(
+            configs, system.summarize,
+            threads=threads, progress=progress, notify_compile=notify_compile,
+        )  # fmt: skip
+        sizes = {"step": len(self.times), "level": len(LEVELS), "bound": len(BOUNDS)}
+        arrays = {"trajectories": np.array([config.trajectories for config in configs], dtype=float)}
+        for name, observable in system.observables.items():
+            shape = tuple(sizes[dim] for dim in observable.dims)
+            arrays[name] = np.full((len(configs), *shape), np.nan)
+            for i, result in enumerate(results):
+                if "step" in observable.dims:
+                    arrays[name][i, : len(result[name])] = result[name]
+                else:
+                    arrays[name][i] = result[name]
+        return arrays
+
+
+def make_plan(
+    axes: Mapping[str, Sequence[Any] | NDArray],
+    *,
+    system: str = "scalar",
+    zip: Sequence[Sequence[str]] = (),
+    times: ArrayLike | None = None,
+    chunk: int | None = None,
+    **fixed: Any,
+) -> Plan:
+    """A sweep over `axes`, its parameters checked; see `regdyn.sweep`."""
+    swept = SYSTEMS[check_choice("system", system, SYSTEMS)]
+    for name in (*axes, *fixed):
+        check_axis(swept, name)
+    for name in axes:
+        if name in fixed:
+            raise InvalidParameter(name, "either an axis or fixed")
+    grid = Grid(_joined({name: _values(name, values) for name, values in axes.items()}, zip))
+    given: dict[str, Any] = {
+        "optimizer": _default_optimizer(swept),
+        "steps": EnsembleConfig.steps,
+        "trajectories": TRAJECTORIES,
+    }
+    given |= {name: _read(name, value) for name, value in fixed.items() if value is not None}
+    given = {name: value for name, value in given.items() if name not in axes}
+    counts = {
+        name: [check_integer(name, each, 1, MAX_COUNT) for each in axes.get(name, [given.get(name)])]
+        for name in ("steps", "trajectories")
+    }
+    given |= {name: values[0] for name, values in counts.items() if name in given}
+    check_hyperparameters(axes, axes.get("optimizer", [given.get("optimizer")]))
+    ends = sorted(set(counts["steps"]))
+    recorded = _sparse_times(ends) if times is None else check_times(times, ends[-1])
+    _check_values(swept, grid, given, recorded)
+    points = _chunk_points(grid, given) if chunk is None else check_integer("chunk", chunk, 1, 10**9)
+    chunks = Chunks(grid.shape, grid.chunk_shape(points))
+    return Plan(swept, grid, given, recorded, chunks)
+
+
+def _read(name: str, value: Any) -> Any:
+    """A small file as its numbers, which go to the workers with the task."""
+    if isinstance(value, str) and value.endswith(".npy"):
+        if name == "schedule":
+            return Table(load_numbers(name, value))
+        if name == "sigma":
+            return StdTable(load_numbers(name, value))
+    return value
+
+
+def _listed(values: Sequence[Any]) -> Any:
+    """Values as plain JSON, very many of them as their hash."""
+    return describe(np.asarray(values) if len(values) > 10_000 else list(values))
+
+
+def _default_optimizer(system: SweptSystem) -> str:
+    return "sgd" if system.name == "neuron" else "adam"
+
+
+def _values(name: str, values: Sequence[Any] | NDArray) -> tuple[Any, ...]:
+    """The values of an axis, each once, as Python's own numbers."""
+    listed = values.tolist() if isinstance(values, np.ndarray) else list(values)
+    listed = [value.item() if isinstance(value, np.generic) else value for value in listed]
+    if not listed:
+        raise InvalidParameter(name, "given at least one value")
+    return tuple(listed)
+
+
+def _joined(values: Mapping[str, tuple[Any, ...]], zip: Sequence[Sequence[str]]) -> tuple[Axis, ...]:
+    """An axis for each parameter, or for each group that goes together, where its first one stands."""
+    group_of: dict[str, tuple[str, ...]] = {}
+    for names in zip:
+        for name in names:
+            if name not in values:
+                raise InvalidParameter("zip", f"of axes ({', '.join(values)})", name)
+            if name in group_of:
+                raise InvalidParameter("zip", "groups without a common parameter", name)
+            group_of[name] = tuple(names)
+    groups = dict.fromkeys(group_of.get(name, (name,)) for name in values)
+    return tuple(Axis({name: values[name] for name in group}) for group in groups)
+
+
+def _sparse_times(ends: Sequence[int]) -> NDArray[np.int64]:
+    """0, the numbers 1, 2 and 5 of each decade, and the last steps."""
+    decades = range(math.ceil(math.log10(ends[-1])) + 1)
+    spaced = {digit * 10**decade for decade in decades for digit in (1, 2, 5)}
+    return np.asarray(sorted({0, *ends, *(t for t in spaced if t < ends[-1])}), dtype=np.int64)
+
+
+def _check_values(
+    system: SweptSystem, grid: Grid, fixed: Mapping[str, Any], times: NDArray[np.int64]
+) -> None:
+    """Configure a point for each value of each axis, under each combination of words."""
+    for axis in grid.axes:
+        parts = [
+            each.part(slice(None) if each is axis or WORDS & set(each.values) else slice(1))
+            for each in grid.axes
+        ]
+        points = Grid(tuple(parts)).points()
+        configurations(system, ({**fixed, **point, "times": times} for point in points))
+    if not grid.axes:
+        configurations(system, [{**fixed, "times": times}])
+
+
+def _trajectory_steps(grid: Grid, fixed: Mapping[str, Any]) -> int:
+    """Of all points of a grid, from the axes that have to do with it."""
+    names = {"steps", "trajectories"}
+    counted = [axis for axis in grid.axes if names & set(axis.values)]
+    others = math.prod(len(axis) for axis in grid.axes if not names & set(axis.values))
+    return others * sum(_work(point, fixed) for point in Grid(tuple(counted)).points())
+
+
+def _work(point: Mapping[str, Any], fixed: Mapping[str, Any]) -> int:
+    both = {**fixed, **point}
+    return int(float(both["steps"])) * int(float(both["trajectories"]))
+
+
+def _chunk_points(grid: Grid, fixed: Mapping[str, Any]) -> int:
+    total = _trajectory_steps(grid, fixed)
+    least, most = CHUNK_STEPS
+    wanted = min(max(total // CHUNK_COUNT, least), most)
+    return max(1, min(CHUNK_POINTS, wanted * grid.size // total))

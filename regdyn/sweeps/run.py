@@ -1,0 +1,168 @@
+"""A sweep: grid x executor x store."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from threading import Lock
+from typing import Any
+
+from numpy.typing import ArrayLike, NDArray
+
+from regdyn.dynamics.ensemble import nothing
+from regdyn.dynamics.result import provenance
+from regdyn.executors import Executor, InProcess
+from regdyn.executors.base import Tell
+from regdyn.sweeps.plan import Plan, Task, make_plan
+from regdyn.sweeps.result import Sweep
+from regdyn.sweeps.store import Store, open_store
+
+Progress = Callable[[int, int, int], None]
+"""Told trajectory-steps done since the last call, chunks that are whole, and chunks in all."""
+
+TELL_EVERY = 0.2
+"""Seconds between two messages of a worker."""
+
+
+def ignore(done: int, whole: int, chunks: int) -> None:
+    """What is told of progress unless the caller asks for more."""
+
+
+def sweep(
+    axes: Mapping[str, Sequence[Any] | NDArray],
+    *,
+    out: str | os.PathLike[str],
+    system: str = "scalar",
+    zip: Sequence[Sequence[str]] = (),
+    times: ArrayLike | None = None,
+    chunk: int | None = None,
+    executor: Executor | None = None,
+    force: bool = False,
+    progress: Progress = ignore,
+    notify_compile: Callable[[], None] = nothing,
+    **fixed: Any,
+) -> Sweep:
+    """Simulate every point of a grid and keep what becomes of it in a zarr store.
+
+    A point is one ensemble: its numbers are those of `regdyn.simulate` (or `simulate_neuron`) with the
+    same parameters and seed. All points see the same noise unless `seed` is an axis: they differ by
+    their parameters and not by chance.
+
+    Parameters
+    ----------
+    axes
+        Values of each parameter that varies, by name, slowest first: optimizer, regularization, lam, lr
+        and any other hyperparameter, schedule, steps, trajectories, threshold, dtype, seed; for the
+        scalar system noise, sigma, burn_in_sigma, burn_in_steps, gate_probability, dof, signal, target,
+        theta0; for the neuron system gamma0, beta0, c, batch, psbn_alpha, antithetic.
+    out
+        A folder that ends in .zarr. One that holds part of the same sweep is completed.
+    system
+        "scalar" (one weight) or "neuron" (one BN+ReLU unit).
+    zip
+        Groups of axes that take their values together instead of each with each.
+    times
+        Recorded steps; 0, the numbers 1, 2, 5 of each decade and the last step where None.
+    chunk
+        Points that are written together, about; a few seconds of work where None.
+    executor
+        Who does it: see `regdyn.make_executor`. All threads of this process where None.
+    force
+        Replace the store of another sweep.
+    progress
+        Told how far it is.
+    notify_compile
+        Called when a kernel must be compiled in this process.
+    fixed
+        Parameters that do not vary; 64 trajectories a point and 10,000 steps unless told.
+
+    Raises
+    ------
+    InvalidParameter
+        Naming the first parameter that cannot be used.
+    WorkerLost
+        When workers died and nobody took their work; what is done is kept.
+
+    >>> import regdyn
+    >>> grid = {"lam": [1e-4, 1e-3], "sigma": [1e-6, 1e-5, 1e-4]}
+    >>> sweep = regdyn.sweep(grid, out="map.zarr", steps=2000)  # doctest: +SKIP
+    """
+    plan = make_plan(axes, system=system, zip=zip, times=times, chunk=chunk, **fixed)
+    store = open_store(out, plan, force)
+    with store.locked():
+        _complete(store, plan, executor or InProcess(), progress, notify_compile)
+    return Sweep(store.path)
+
+
+def _complete(
+    store: Store,
+    plan: Plan,
+    executor: Executor,
+    progress: Progress,
+    notify_compile: Callable[[], None],
+) -> None:
+    """Simulate and write the chunks that are not there."""
+    missing = [number for number in range(len(plan.chunks)) if not store.is_done(number)]
+    total = len(plan.chunks)
+    whole = total - len(missing)
+    progress(plan.trajectory_steps - sum(map(plan.chunk_trajectory_steps, missing)), whole, total)
+    if not missing:
+        return
+    begin, started = time.perf_counter(), datetime.now(UTC)
+    told = dict.fromkeys(range(len(missing)), 0)
+    steps_done = 0
+    lock = Lock()
+
+    def hear(index: int, done: int) -> None:
+        with lock:
+            # What arrives after the result has been counted with it.
+            if index in told:
+                told[index] += done
+                progress(done, whole, total)
+
+    # In this process the caller's own function says that something is compiled.
+    work = _Work(notify_compile if isinstance(executor, InProcess) else nothing)
+    results = executor.run(work, (plan.task(number) for number in missing), hear)
+    try:
+        for index, arrays in results:
+            store.write(missing[index], arrays)
+            whole += 1
+            steps = plan.chunk_trajectory_steps(missing[index])
+            steps_done += steps
+            with lock:
+                progress(steps - told.pop(index), whole, total)
+    finally:
+        _close(results)
+        seconds = time.perf_counter() - begin
+        store.note(
+            started=f"{started:%Y-%m-%dT%H:%M:%SZ}", seconds=round(seconds, 3), chunks=whole,
+            trajectory_steps=steps_done, executor=executor.name, workers=executor.description,
+            **provenance(),
+        )  # fmt: skip
+
+
+def _close(results: Iterator[Any]) -> None:
+    close = getattr(results, "close", None)
+    if close is not None:
+        close()
+
+
+class _Work:
+    """What a worker does with a task."""
+
+    def __init__(self, notify_compile: Callable[[], None]) -> None:
+        self._notify = notify_compile
+
+    def __call__(self, task: Task, threads: int | None, tell: Tell) -> dict[str, NDArray]:
+        waiting, last = 0, time.monotonic()
+
+        def progress(done: int) -> None:
+            nonlocal waiting, last
+            waiting += done
+            if time.monotonic() - last > TELL_EVERY:
+                tell(waiting)
+                waiting, last = 0, time.monotonic()
+
+        return task.run(threads, progress, self._notify)

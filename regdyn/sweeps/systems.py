@@ -1,0 +1,217 @@
+"""The systems that can be swept: the names of their parameters, and the simulation of each point."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from regdyn.dynamics.ensemble import EnsembleConfig
+from regdyn.dynamics.many import Summary
+from regdyn.dynamics.neuron import NeuronConfig
+from regdyn.dynamics.noise import NOISE_PARAMETERS, Signal, Trace, make_noise
+from regdyn.dynamics.scalar import ScalarConfig
+from regdyn.dynamics.schedules import parse_schedule
+from regdyn.dynamics.summaries import (
+    UNIT,
+    WEIGHT,
+    Observable,
+    summarize_units,
+    summarize_weights,
+)
+from regdyn.errors import InvalidParameter
+from regdyn.optimizers import OPTIMIZERS, Optimizer, make_optimizers, rule_parameters
+from regdyn.parameters import check_choice, check_integer
+
+WHOLE = {"steps", "trajectories", "seed", "burn_in_steps", "batch"}
+"""Parameters that are whole numbers."""
+
+WORDS = {"optimizer", "regularization", "schedule", "noise", "trace", "dtype"}
+"""Parameters that are words."""
+
+_HYPERPARAMETERS = ("lr", *rule_parameters())
+_ENSEMBLE = ("lam", "regularization", "threshold", "steps", "trajectories", "dtype", "seed")
+
+
+@dataclass(frozen=True)
+class SweptSystem:
+    """What a sweep asks of a system.
+
+    Attributes
+    ----------
+    parameters
+        What an axis may be.
+    make
+        A configuration from the parameters that are given, with what `Made` has made before.
+    observables
+        What is kept of each point.
+    summarize
+        How that comes about.
+    """
+
+    name: str
+    parameters: tuple[str, ...]
+    make: Callable[[Mapping[str, Any], Made], EnsembleConfig]
+    observables: Mapping[str, Observable]
+    summarize: Summary
+
+
+class Made:
+    """Rules, schedules and gradient models that points share: each is made and checked once."""
+
+    def __init__(self) -> None:
+        self._made: dict[Any, Any] = {}
+
+    def once(
+        self, kind: str, names: Iterable[str], point: Mapping[str, Any], make: Callable[[], Any]
+    ) -> Any:
+        """What `make` makes of the parameters `names` of a point."""
+        key = (kind, *(_key(point.get(name)) for name in names))
+        if key not in self._made:
+            self._made[key] = make()
+        return self._made[key]
+
+    def times(self, point: Mapping[str, Any]) -> NDArray[np.int64] | None:
+        """Recorded times up to the last step."""
+        times = point.get("times")
+        if times is None or "steps" not in point:
+            return times
+
+        def until() -> NDArray[np.int64]:
+            last = check_integer("steps", point["steps"], 1, 10**12)
+            return np.asarray(times[times <= last])
+
+        return self.once("times", ("times", "steps"), point, until)  # type: ignore[no-any-return]
+
+    def shared(self, point: Mapping[str, Any]) -> dict[str, Any]:
+        """Optimizer, schedule and what else every ensemble has."""
+        given = {name: point[name] for name in _ENSEMBLE if name in point}
+        names = ("optimizer", *_HYPERPARAMETERS)
+        given["optimizer"] = self.once("rule", names, point, lambda: _rule(point))
+        if point.get("schedule") is not None:
+            names = ("schedule", "steps")
+            given["schedule"] = self.once("schedule", names, point, lambda: _schedule(point))
+        return given
+
+
+def _key(value: Any) -> Any:
+    """Equal for equal numbers and words, and for the same object."""
+    return value if isinstance(value, (str, int, float, bool, type(None))) else id(value)
+
+
+def _rule(point: Mapping[str, Any]) -> Optimizer:
+    optimizer = point["optimizer"]
+    if isinstance(optimizer, Optimizer):
+        for name in _HYPERPARAMETERS:
+            if point.get(name) is not None:
+                raise InvalidParameter(name, "used with the name of an optimizer", optimizer)
+        return optimizer
+    return make_optimizers([optimizer], point)[0]
+
+
+def _schedule(point: Mapping[str, Any]) -> Any:
+    schedule = point["schedule"]
+    if not isinstance(schedule, str):
+        return schedule
+    steps = check_integer("steps", point.get("steps", EnsembleConfig.steps), 1, 10**12)
+    return parse_schedule(schedule, steps)
+
+
+def _weight(point: Mapping[str, Any], made: Made) -> ScalarConfig:
+    given = made.shared(point)
+    if "theta0" in point:
+        given["theta0"] = point["theta0"]
+    names = ("noise", *NOISE_PARAMETERS)
+    given["noise"] = made.once("noise", names, point, lambda: _noise(point))
+    pull = {name: point[name] for name in ("signal", "target") if name in point}
+    if pull:
+        given["signal"] = made.once(
+            "signal", ("signal", "target"), point,
+            lambda: Signal(pull.get("signal", Signal.strength), pull.get("target", Signal.target)),
+        )  # fmt: skip
+    return ScalarConfig(**given, times=point.get("times"))
+
+
+def _noise(point: Mapping[str, Any]) -> Any:
+    noise = point.get("noise")
+    if noise is None or isinstance(noise, str):
+        trace = point.get("trace")
+        return trace if isinstance(trace, Trace) else make_noise(noise, point)
+    for name in NOISE_PARAMETERS:
+        if point.get(name) is not None:
+            raise InvalidParameter(name, "used with the name of a gradient model", noise)
+    return noise
+
+
+def _unit(point: Mapping[str, Any], made: Made) -> NeuronConfig:
+    given = made.shared({"optimizer": "sgd", **point})
+    names = {"gamma0", "beta0", "c", "batch", "antithetic"} & set(point)
+    given |= {name: point[name] for name in names}
+    if "psbn_alpha" in point:
+        given["alpha"] = point["psbn_alpha"]
+    try:
+        return NeuronConfig(**given, times=point.get("times"))
+    except InvalidParameter as error:
+        # The rule, whose own alpha that might be, was checked before.
+        name = "psbn_alpha" if error.name == "alpha" else error.name
+        raise InvalidParameter(name, error.requirement, error.value) from None
+
+
+_SHARED = ("optimizer", "regularization", "schedule", *_HYPERPARAMETERS)
+
+SYSTEMS = {
+    system.name: system
+    for system in (
+        SweptSystem(
+            "scalar",
+            (*_SHARED, "noise", *NOISE_PARAMETERS, "signal", "target", "theta0", *_ENSEMBLE),
+            _weight,
+            WEIGHT,
+            summarize_weights,
+        ),
+        SweptSystem(
+            "neuron",
+            (*_SHARED, "gamma0", "beta0", "c", "batch", "psbn_alpha", "antithetic", *_ENSEMBLE),
+            _unit,
+            UNIT,
+            summarize_units,
+        ),
+    )
+}
+"""What can be swept, by name: one weight, or one BN+ReLU unit."""
+
+
+def configurations(system: SweptSystem, points: Iterable[dict[str, Any]]) -> list[EnsembleConfig]:
+    """The configuration of each point; recorded times after its last step are left out.
+
+    Raises
+    ------
+    InvalidParameter
+        Naming the first parameter that cannot be used.
+    """
+    made = Made()
+    return [system.make(point | {"times": made.times(point)}, made) for point in points]
+
+
+def check_axis(system: SweptSystem, name: str) -> None:
+    """Raise InvalidParameter for a parameter that the system does not have."""
+    if name in system.parameters:
+        return
+    others = [each.name for each in SYSTEMS.values() if name in each.parameters]
+    if others:
+        raise InvalidParameter(name, f"used with system {' or '.join(others)}", system.name)
+    check_choice(f"axis of system {system.name}", name, system.parameters)
+
+
+def check_hyperparameters(names: Iterable[str], optimizers: Iterable[Any]) -> None:
+    """Raise InvalidParameter if one of the optimizers lacks a hyperparameter that is an axis."""
+    for name in names:
+        for optimizer in optimizers:
+            rule = type(optimizer) if isinstance(optimizer, Optimizer) else OPTIMIZERS[optimizer]
+            if name in _HYPERPARAMETERS and name not in rule.parameter_names():
+                having = [each.name for each in OPTIMIZERS.values() if name in each.parameter_names()]
+                wanted = f"an axis of optimizers that have it ({', '.join(having)})"
+                raise InvalidParameter(name, wanted, rule.name)
