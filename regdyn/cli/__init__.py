@@ -15,8 +15,16 @@ from regdyn import __version__
 from regdyn.cli.check import check
 from regdyn.cli.predict import predict
 from regdyn.cli.simulate import simulate
+from regdyn.cli.sweep import sweep
 from regdyn.cli.train import train
-from regdyn.errors import Interrupted, InvalidParameter, MissingData, OutsideDomain, missing_library
+from regdyn.errors import (
+    Interrupted,
+    InvalidParameter,
+    MissingData,
+    OutsideDomain,
+    WorkerLost,
+    missing_library,
+)
 
 # click.ClickException or, in a typer that carries its own click, that one's.
 _UsageError: type[Exception] = typer.BadParameter.__mro__[2]
@@ -33,6 +41,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command("simulate")(simulate)
+app.command("sweep")(sweep)
 app.command("predict")(predict)
 app.command("train")(train)
 app.command("check")(check)
@@ -58,6 +67,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(str(error), 3)
     except Interrupted as error:
         return _fail(str(error), INTERRUPTED)
+    except WorkerLost as error:
+        return _fail(str(error), 1)
     except OSError as error:
         # Of the standard output: what concerns files is reported where they are written.
         return _fail(f"the output cannot be written ({error.strerror or error})", 1)

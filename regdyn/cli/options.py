@@ -95,6 +95,18 @@ def std_options() -> list[inspect.Parameter]:
     ]  # fmt: skip
 
 
+def executor_options(several: str) -> list[inspect.Parameter]:
+    """Who does the work, of which there are `several`."""
+    return [
+        option(None, str | None, "--workers", f"Do {several} in N processes of this machine, by "
+               "default those of a dask cluster.", metavar="N"),
+        option(None, str | None, "--scheduler", f"Do {several} on the workers of this dask "
+               "scheduler, such as tcp://node1:8786.", metavar="ADDRESS"),
+        option(None, str | None, "--executor", "threads (of this process), loky (processes of joblib) "
+               "or dask (dask with --workers or --scheduler, else threads).", metavar="NAME"),
+    ]  # fmt: skip
+
+
 def output_options(out: str, plot: str) -> list[inspect.Parameter]:
     """Where the results go; `out` and `plot` say what the files show."""
     return [
@@ -215,12 +227,18 @@ def progress_bar(
         yield advance, lambda text: bar.console.print(text)
 
 
-def make_decays(options: dict[str, Any]) -> tuple[list[Optimizer], list[str], list[float]]:
-    """Optimizers, placements and strengths of the decay that were asked for."""
-    names = split("optimizer", options["opt"])
+def optimizer_names(text: str) -> list[str]:
+    """The optimizers in a list, or all of them."""
+    names = split("optimizer", text)
     names = list(OPTIMIZERS) if names == ["all"] else names
     for name in names:
         check_choice("optimizer", name, [*OPTIMIZERS, "all"])
+    return names
+
+
+def make_decays(options: dict[str, Any]) -> tuple[list[Optimizer], list[str], list[float]]:
+    """Optimizers, placements and strengths of the decay that were asked for."""
+    names = optimizer_names(options["opt"])
     regularizations = split("regularization", options["reg"])
     for name in regularizations:
         check_choice("regularization", name, REGULARIZATIONS)

@@ -23,7 +23,7 @@ def _refuse(name: str, text: str, column: int, reason: str) -> InvalidParameter:
     return InvalidParameter(name, FORMS, f"{text} (column {column}: {reason})")
 
 
-def parse_numbers(name: str, text: str, whole: bool = False) -> list[float]:
+def parse_numbers(name: str, text: str, whole: bool = False) -> list[float] | list[int]:
     """The numbers in a list such as "0,1e-7:1e-1:log61", in order.
 
     FROM:TO:N are N numbers from FROM to TO, equally spaced; FROM:TO:logN in equal ratios. A `whole`
@@ -42,7 +42,12 @@ def parse_numbers(name: str, text: str, whole: bool = False) -> list[float]:
         column += len(item) + 1
     if len(numbers) > MOST_VALUES:
         raise InvalidParameter(name, f"at most {MOST_VALUES} values", len(numbers))
-    return list(dict.fromkeys(numbers))
+    different = list(dict.fromkeys(numbers))
+    return [int(number) for number in different] if whole and _all_whole(different) else different
+
+
+def _all_whole(numbers: list[float]) -> bool:
+    return all(number % 1 == 0 for number in numbers)
 
 
 def _numbers(name: str, text: str, item: str, column: int, whole: bool) -> list[float]:
@@ -53,7 +58,7 @@ def _numbers(name: str, text: str, item: str, column: int, whole: bool) -> list[
     columns = [column + sum(len(part) + 1 for part in parts[:i]) for i in range(len(parts))]
     if len(parts) > 3:
         raise _refuse(name, text, columns[3] - 1, "a third colon")
-    ends = [_number(name, text, part, at) for part, at in zip(parts[:2], columns)]
+    ends = [_number(name, text, part, at, whole) for part, at in zip(parts[:2], columns)]
     if len(parts) == 1:
         return ends
     low, high = ends
@@ -81,7 +86,9 @@ def _numbers(name: str, text: str, item: str, column: int, whole: bool) -> list[
     return [float(round(x)) if whole else float(x) for x in spaced.tolist()]
 
 
-def _number(name: str, text: str, part: str, column: int) -> float:
+def _number(name: str, text: str, part: str, column: int, whole: bool) -> float:
+    if whole and part.isascii() and part.isdigit():
+        return int(part)  # of any size, where a float would round it
     try:
         value = float(part)
     except ValueError:

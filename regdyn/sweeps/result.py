@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -73,11 +74,53 @@ class Sweep:
         """Wall time of all sessions."""
         return float(sum(session["seconds"] for session in self.sessions))
 
-    def plot(self, **options: Any) -> Figure:
-        """Draw it; see `regdyn.plots.plot_map`."""
+    def summary(self) -> list[dict[str, Any]]:
+        """At a glance, for each combination of the axes that are words.
+
+        `points`; `share_dying`, the share of points whose median trajectory passes the threshold;
+        `earliest`, the least such median (None: none passes); `share_below`, the mean share of time
+        below; `diverged`, the share of trajectories that left the range.
+        """
+        data = self._dataset
+        done = data[MARK].notnull()
+        words = [dim for dim in done.dims if data[dim].dtype.kind in "UO"]
+        rows = []
+        for index in np.ndindex(*(data.sizes[dim] for dim in words)):
+            at = dict(zip(words, index))
+            simulated = done.isel(at)
+            passage = data["first_passage"].sel(level=0.5).isel(at).where(simulated)
+            passing = np.isfinite(passage)
+            lost = (data["diverged"].isel(at) / data[MARK].isel(at)).mean()
+            rows.append(
+                {str(dim): str(data[dim].values[i]) for dim, i in at.items()}
+                | {
+                    "points": int(simulated.sum()),
+                    "share_dying": float(passing.sum() / max(1, int(simulated.sum()))),
+                    "earliest": float(passage.min()) if bool(passing.any()) else None,
+                    "share_below": float(data["share_below"].isel(at).mean()),
+                    "diverged": float(lost),
+                }
+            )
+        return rows
+
+    def plot(self, *, theory: bool = True, **options: Any) -> Figure:
+        """Draw it, beside what `regdyn.predict` says; options of `regdyn.plots.plot_map`."""
         from regdyn.plots.maps import plot_map
 
-        return plot_map(self._dataset, **options)
+        return plot_map(self._dataset, **self._with_theory(theory, options))
+
+    def save_plot(
+        self, path: str | os.PathLike[str], *, theory: bool = True, force: bool = False, **options: Any
+    ) -> None:
+        """Write the picture of `plot` to a .png, .pdf or .svg file, atomically."""
+        from regdyn.plots.maps import save_map
+
+        save_map(self._dataset, path, force=force, **self._with_theory(theory, options))
+
+    def _with_theory(self, theory: bool, options: Mapping[str, Any]) -> dict[str, Any]:
+        from regdyn.sweeps.theory import predicted_passage
+
+        return {**options, "predicted": predicted_passage if theory else None}
 
     def __repr__(self) -> str:
         shape = " x ".join(f"{n} {name}" for name, n in self._dataset[MARK].sizes.items())

@@ -19,14 +19,14 @@ from regdyn.sweeps.plan import Plan, Task, make_plan
 from regdyn.sweeps.result import Sweep
 from regdyn.sweeps.store import Store, open_store
 
-Progress = Callable[[int, int, int], None]
-"""Told trajectory-steps done since the last call, chunks that are whole, and chunks in all."""
+Progress = Callable[[int, int], None]
+"""Told trajectory-steps done since the last call, and how many chunks are whole now."""
 
 TELL_EVERY = 0.2
 """Seconds between two messages of a worker."""
 
 
-def ignore(done: int, whole: int, chunks: int) -> None:
+def ignore(done: int, whole: int) -> None:
     """What is told of progress unless the caller asks for more."""
 
 
@@ -92,24 +92,22 @@ def sweep(
     plan = make_plan(axes, system=system, zip=zip, times=times, chunk=chunk, **fixed)
     store = open_store(out, plan, force)
     with store.locked():
-        _complete(store, plan, executor or InProcess(), progress, notify_compile)
+        complete(store, plan, executor or InProcess(), progress, notify_compile)
     return Sweep(store.path)
 
 
-def _complete(
+def complete(
     store: Store,
     plan: Plan,
     executor: Executor,
-    progress: Progress,
-    notify_compile: Callable[[], None],
+    progress: Progress = ignore,
+    notify_compile: Callable[[], None] = nothing,
 ) -> None:
-    """Simulate and write the chunks that are not there."""
-    missing = [number for number in range(len(plan.chunks)) if not store.is_done(number)]
-    total = len(plan.chunks)
-    whole = total - len(missing)
-    progress(plan.trajectory_steps - sum(map(plan.chunk_trajectory_steps, missing)), whole, total)
+    """Simulate and write the chunks that are not there; see `sweep`."""
+    missing = store.missing()
     if not missing:
         return
+    whole = len(plan.chunks) - len(missing)
     begin, started = time.perf_counter(), datetime.now(UTC)
     told = dict.fromkeys(range(len(missing)), 0)
     steps_done = 0
@@ -120,7 +118,7 @@ def _complete(
             # What arrives after the result has been counted with it.
             if index in told:
                 told[index] += done
-                progress(done, whole, total)
+                progress(done, whole)
 
     # In this process the caller's own function says that something is compiled.
     work = _Work(notify_compile if isinstance(executor, InProcess) else nothing)
@@ -132,7 +130,7 @@ def _complete(
             steps = plan.chunk_trajectory_steps(missing[index])
             steps_done += steps
             with lock:
-                progress(steps - told.pop(index), whole, total)
+                progress(steps - told.pop(index), whole)
     finally:
         _close(results)
         seconds = time.perf_counter() - begin

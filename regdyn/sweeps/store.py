@@ -55,6 +55,10 @@ class Store:
         key = self._arrays[MARK].metadata.encode_chunk_key(self.plan.chunks.place(number))
         return Path(self.path, MARK, key).exists()
 
+    def missing(self) -> list[int]:
+        """The chunks that are not there."""
+        return [number for number in range(len(self.plan.chunks)) if not self.is_done(number)]
+
     def write(self, number: int, arrays: Mapping[str, NDArray]) -> None:
         """Write a chunk: variables of shape (points, …)."""
         where = self.plan.chunks.where(number)

@@ -1,0 +1,455 @@
+"""Maps of a sweep: for which parameters does a weight die, and when?"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import TYPE_CHECKING, Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Colormap, LogNorm, Normalize
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.patheffects import withStroke
+from matplotlib.typing import LineStyleType
+from numpy.typing import NDArray
+
+from regdyn.errors import InvalidParameter
+from regdyn.optimizers import OPTIMIZERS
+from regdyn.parameters import check_choice
+from regdyn.plots.common import COLORS, DASHES, SINGLE, plot_format, power, save_figure, style
+
+if TYPE_CHECKING:
+    import xarray
+
+MOST_PANELS = 24
+
+TRAINING = {
+    "zhou2020, a round": 15_640,
+    "zhou2020": 39_100,
+    "yaguchi2018": 78_200,
+    "mehta2019": 406_250,
+}
+"""Steps that the papers train on CIFAR's 50,000 images: 40 and 100 epochs with batches of 128, 100
+with 64, 325 with 40."""
+
+SYMBOLS = {
+    "lam": r"$\lambda$", "sigma": r"gradient noise $\sigma$", "lr": r"learning rate $\eta$",
+    "beta1": r"$\beta_1$", "beta2": r"$\beta_2$", "theta0": r"start $\theta_0$",
+    "threshold": "threshold", "steps": "steps", "trajectories": "trajectories",
+    "c": r"std of $\partial L/\partial y$", "gamma0": r"start $\gamma_0$", "beta0": r"start $\beta_0$",
+    "psbn_alpha": r"psBN $\alpha$", "batch": "batch size",
+}  # fmt: skip
+
+_PLACEMENTS = {"none": "no decay", "l2": "L2", "decoupled": "decoupled", "paper": r"paper, $1-\lambda$"}
+
+_NEVER, _DIVERGED = "#d9d9d9", "#7f7f7f"
+
+Predicted = Callable[..., "xarray.DataArray | None"]
+"""predicted(data, x, y, at, lengths): median first passage over two axes; `regdyn.sweeps.theory`."""
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """What a map shows: its label, and its values at a panel.
+
+    `log` says that the colours are, and `passage` that lines of equal passage belong on it.
+    """
+
+    label: str
+    of: Callable[[xarray.Dataset], xarray.DataArray]
+    log: bool
+    passage: bool = False
+
+
+def _last_spread(data: xarray.Dataset) -> xarray.DataArray:
+    name = "std" if "std" in data else "activation_std"
+    return data[name].ffill("step").isel(step=-1)
+
+
+QUANTITIES = {
+    "passage": Quantity(
+        "median first step below the threshold",
+        lambda data: data["first_passage"].sel(level=0.5),
+        log=True,
+        passage=True,
+    ),
+    "below": Quantity(
+        "share of all steps below the threshold", lambda data: data["share_below"], log=False
+    ),
+    "spread": Quantity("standard deviation after the last step", _last_spread, log=True),
+}
+
+
+def plot_map(
+    data: xarray.Dataset,
+    *,
+    what: str = "passage",
+    x: str | None = None,
+    y: str | None = None,
+    at: Mapping[str, Any] | None = None,
+    training: Sequence[int] | None = None,
+    predicted: Predicted | None = None,
+    title: str | None = None,
+) -> Figure:
+    """Draw a sweep as small multiples: two axes of numbers in each panel, a panel for what else varies.
+
+    Along one axis of numbers only, curves instead.
+
+    Parameters
+    ----------
+    data
+        `Sweep.to_xarray()`.
+    what
+        A key of `QUANTITIES`.
+    x, y
+        Axes of numbers: lam along x and sigma along y where they are among them.
+    at
+        Values of axes that are held, the nearest for numbers.
+    training
+        Lengths of a training, drawn as lines on which the median passes just then; of the papers'
+        (`TRAINING`) those that the simulation reaches, else its last step, where None.
+    predicted
+        What theory says, drawn dashed; None for nothing.
+    title
+        A line above the one that says what all panels have in common.
+
+    Raises
+    ------
+    InvalidParameter
+        For an axis or value that the map does not have, or more than 24 panels.
+    """
+    quantity = QUANTITIES[check_choice("what", what, QUANTITIES)]
+    part, held = _held(data, at or {})
+    numeric = [str(dim) for dim in part["trajectories"].dims if part[dim].dtype.kind in "fiu"]
+    numeric = [name for name in numeric if name not in ("seed",)] or numeric
+    if not numeric:
+        raise InvalidParameter("x", "an axis of numbers, and this map has none")
+    x = check_choice("x", x or _usual(numeric, ("lam", "lr")), numeric)
+    others = [name for name in numeric if name != x]
+    lengths = _lengths(part, training)
+    with style():
+        if not others and y is None:
+            return _curves(part, quantity, x, held, title)
+        y = check_choice("y", y or _usual(others, ("sigma", "c", "lr")), others)
+        return _panels(part, quantity, x, y, held, lengths, predicted, title)
+
+
+def save_map(
+    data: xarray.Dataset, path: str | os.PathLike[str], *, force: bool = False, **options: Any
+) -> None:
+    """Write the picture of `plot_map` to a .png, .pdf or .svg file, atomically."""
+    plot_format(path)
+    save_figure(plot_map(data, **options), path, force)
+
+
+def _usual(names: Sequence[str], wanted: Sequence[str]) -> str:
+    """The first of `wanted` that is there, else the last name."""
+    return next((name for name in wanted if name in names), names[-1])
+
+
+def _held(data: xarray.Dataset, at: Mapping[str, Any]) -> tuple[xarray.Dataset, dict[str, Any]]:
+    """The part of a map at some values of its axes, and these values."""
+    dims = [str(dim) for dim in data["trajectories"].dims]
+    held: dict[str, Any] = {}
+    for name, wanted in at.items():
+        check_choice("at", name, dims)
+        values = data[name].values
+        if values.dtype.kind in "fiu":
+            try:
+                number = float(wanted)
+            except (TypeError, ValueError):
+                raise InvalidParameter("at", f"{name}=NUMBER", wanted) from None
+            index = int(np.argmin(np.abs(values - number)))
+        else:
+            index = values.tolist().index(check_choice("at", str(wanted), map(str, values)))
+        data = data.isel({name: index})
+        held[name] = values[index].item() if isinstance(values[index], np.generic) else values[index]
+    return data, held
+
+
+def _lengths(data: xarray.Dataset, training: Sequence[int] | None) -> dict[str, int]:
+    """Lengths of a training by name."""
+    if training is not None:
+        return {f"{length:,} steps": length for length in training}
+    last = int(data["step"].values[-1])
+    reached = {f"{n:,} steps ({name})": n for name, n in TRAINING.items() if n <= last}
+    return reached or {f"{last:,} steps": last}
+
+
+def _choices(data: xarray.Dataset, dims: Sequence[str]) -> Iterator[dict[str, Any]]:
+    for values in product(*(data[dim].values.tolist() for dim in dims)):
+        yield dict(zip(dims, values))
+
+
+def _called(name: str, value: Any) -> str:
+    """A value of an axis in a title."""
+    if name == "optimizer" and value in OPTIMIZERS:
+        return OPTIMIZERS[value].__name__
+    if name == "regularization":
+        return _PLACEMENTS[value]
+    if isinstance(value, float):
+        return f"{SYMBOLS.get(name, name)} = {power(value)}"
+    return f"{SYMBOLS.get(name, name)} = {value}" if not isinstance(value, str) else value
+
+
+@dataclass(frozen=True)
+class _Scale:
+    """An axis of numbers as it is drawn: on a log or linear scale, or one place for each value."""
+
+    values: NDArray[np.float64]
+
+    @property
+    def kind(self) -> str:
+        ordered = np.sort(self.values)
+        if np.all(ordered > 0) and ordered[-1] >= 30 * ordered[0]:
+            return "log"
+        steps = np.diff(ordered)
+        if np.all(ordered >= 0) and ordered[-1] > 30 * steps.min(initial=math.inf):
+            return "places" if not np.allclose(steps, steps[0], rtol=1e-6) else "linear"
+        return "linear"
+
+    def to_drawn(self, values: NDArray) -> NDArray[np.float64]:
+        """Where numbers stand: logarithms, themselves, or among the values."""
+        if self.kind == "log":
+            return np.asarray(np.log10(values))
+        if self.kind == "linear":
+            return np.asarray(values, dtype=float)
+        places = np.interp(values, np.sort(self.values), np.arange(len(self.values)))
+        return np.asarray(places)
+
+    @property
+    def edges(self) -> NDArray[np.float64]:
+        """Edges of the cells around the values, in order."""
+        at = np.sort(self.to_drawn(self.values))
+        middle = (at[1:] + at[:-1]) / 2
+        if len(at) == 1:
+            return np.array([at[0] - 0.5, at[0] + 0.5])
+        return np.concatenate(([2 * at[0] - middle[0]], middle, [2 * at[-1] - middle[-1]]))
+
+    def set(self, axis: Any, label: str) -> None:
+        """Ticks and label of a matplotlib axis."""
+        axis.set_label_text(label)
+        if self.kind == "log":
+            low, high = math.ceil(self.edges[0]), math.floor(self.edges[-1])
+            every = max(1, math.ceil((high - low + 1) / 5))
+            ticks = np.arange(low, high + 1, every)
+            axis.set_ticks(ticks, [rf"$10^{{{tick}}}$" for tick in ticks])
+        elif self.kind == "places":
+            ordered = np.sort(self.values)
+            every = max(1, math.ceil(len(ordered) / 6))
+            axis.set_ticks(range(0, len(ordered), every), [power(v) for v in ordered[::every]])
+
+
+def _panels(
+    data: xarray.Dataset,
+    quantity: Quantity,
+    x: str,
+    y: str,
+    held: Mapping[str, Any],
+    lengths: Mapping[str, int],
+    predicted: Predicted | None,
+    title: str | None,
+) -> Figure:
+    dims = [str(dim) for dim in data["trajectories"].dims if dim not in (x, y)]
+    dims.sort(key=lambda dim: data.sizes[dim])  # the most in a row
+    choices = list(_choices(data, dims))
+    if len(choices) > MOST_PANELS:
+        wanted = f"given such that at most {MOST_PANELS} panels are left ({', '.join(dims)})"
+        raise InvalidParameter("at", wanted, len(choices))
+    columns = _columns(data, dims, len(choices))
+    rows = math.ceil(len(choices) / columns)
+    figure = Figure(
+        figsize=(max(4.8, 1.75 * columns + 1.4), max(3.4, 1.9 * rows + 1.2)), layout="constrained"
+    )
+    grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    scales = _Scale(data[x].values.astype(float)), _Scale(data[y].values.astype(float))
+    values = quantity.of(data)
+    norm, colors = _colors(values, quantity)
+    drawn: dict[str, Any] = {}
+    for i, (ax, choice) in enumerate(zip(grid.flat, choices)):
+        part = data.sel(choice) if dims else data
+        cells = values.sel(choice).transpose(y, x).values
+        _draw_cells(ax, cells, part, scales, norm, colors, (x, y), drawn)
+        if quantity.passage:
+            found = None
+            if predicted is not None:
+                found = predicted(data, x, y, {**held, **choice}, list(lengths.values()))
+            _draw_lines(ax, part, scales, (x, y), lengths, found, drawn)
+        ax.set_title(", ".join(_called(name, value) for name, value in choice.items()))
+        scales[0].set(ax.xaxis, SYMBOLS.get(x, x) if i >= (rows - 1) * columns else "")
+        scales[1].set(ax.yaxis, SYMBOLS.get(y, y) if i % columns == 0 else "")
+    for ax in grid.flat[len(choices) :]:
+        ax.remove()
+    figure.colorbar(
+        ScalarMappable(norm, colors), ax=grid, label=quantity.label, fraction=0.05, aspect=30
+    )
+    lines = [title, _caption(data, held)]
+    figure.suptitle("\n".join(filter(None, lines)), x=0.01, ha="left")
+    if drawn:
+        figure.legend(
+            drawn.values(), drawn.keys(), loc="outside lower center",
+            ncols=min(len(drawn), max(1, round(figure.get_figwidth() / 3.2))), handlelength=2.6,
+        )  # fmt: skip
+    return figure
+
+
+def _columns(data: xarray.Dataset, dims: Sequence[str], count: int) -> int:
+    """A row for each value of the first dimension, or rows of four."""
+    if len(dims) == 2:
+        return int(data.sizes[dims[-1]])
+    return min(count, 4) if count <= 4 else math.ceil(count / math.ceil(count / 4))
+
+
+def _colors(values: xarray.DataArray, quantity: Quantity) -> tuple[Normalize, Colormap]:
+    finite = values.values[np.isfinite(values.values)]
+    colors = matplotlib.colormaps["viridis"].copy()
+    colors.set_bad("white")
+    if not quantity.log:
+        return Normalize(0, 1), colors
+    finite = finite[finite > 0]
+    low, high = (finite.min(), finite.max()) if len(finite) else (1, 10)
+    return LogNorm(low, max(high, 1.01 * low)), colors
+
+
+def _draw_cells(
+    ax: Axes,
+    values: NDArray,
+    part: xarray.Dataset,
+    scales: tuple[_Scale, _Scale],
+    norm: Normalize,
+    colors: Colormap,
+    names: tuple[str, str],
+    drawn: dict[str, Any],
+) -> None:
+    """The values of a panel (y, x) as cells; grey where the median never passes or has diverged."""
+    order = np.ix_(np.argsort(scales[1].values), np.argsort(scales[0].values))
+    edges = scales[0].edges, scales[1].edges
+    shown = np.where(np.isfinite(values), values, np.nan)[order]
+    ax.pcolormesh(*edges, shown, norm=norm, cmap=colors, rasterized=True)
+    x, y = names
+    most = (part["diverged"] > 0.5 * part["trajectories"]).transpose(y, x).values[order]
+    never = np.isposinf(values)[order] & ~most
+    for mask, color, label in (
+        (never, _NEVER, "the median never passes"),
+        (most, _DIVERGED, "most trajectories diverge"),
+    ):
+        if mask.any():
+            plain = matplotlib.colors.ListedColormap([color])
+            ax.pcolormesh(*edges, np.where(mask, 1.0, np.nan), cmap=plain, rasterized=True)
+            drawn.setdefault(label, Patch(facecolor=color))
+
+
+_LINES: Mapping[str, tuple[str, LineStyleType]] = {
+    "simulated": ("white", "-"),
+    "predicted": ("#D55E00", (0, (4, 2))),
+}
+"""Colour and dashes of the lines of equal passage."""
+
+
+def _draw_lines(
+    ax: Axes,
+    part: xarray.Dataset,
+    scales: tuple[_Scale, _Scale],
+    names: tuple[str, str],
+    lengths: Mapping[str, int],
+    predicted: xarray.DataArray | None,
+    drawn: dict[str, Any],
+) -> None:
+    """Where the median passes within each length of a training: simulated, and predicted dashed."""
+    found = {"simulated": part["first_passage"].sel(level=0.5), "predicted": predicted}
+    for kind, values in found.items():
+        color, dashes = _LINES[kind]
+        look: dict[str, Any] = {
+            "color": color, "linestyle": dashes, "linewidth": 1.4,
+            "path_effects": [withStroke(linewidth=2.6, foreground="black")],
+        }  # fmt: skip
+        pieces = (
+            []
+            if values is None
+            else [
+                line for length in lengths.values() for line in _contour(values, scales, names, length)
+            ]
+        )
+        for line in pieces:
+            ax.plot(*line.T, scalex=False, scaley=False, **look)
+            text = next(iter(lengths)) if len(lengths) == 1 else "the training lengths"
+            drawn.setdefault(f"{kind}: median at {text}", Line2D([], [], **look))
+
+
+def _contour(
+    found: xarray.DataArray,
+    scales: tuple[_Scale, _Scale],
+    names: tuple[str, str],
+    length: int,
+) -> list[NDArray]:
+    """Pieces of the line on which `found` is `length`, each (points, 2), as drawn."""
+    from contourpy import contour_generator
+
+    across, up = names
+    found = found.transpose(up, across)
+    x, y = (scale.to_drawn(found[name].values.astype(float)) for scale, name in zip(scales, names))
+    order = np.ix_(np.argsort(y), np.argsort(x))
+    # Beyond every length all are alike: the line stands where the passage leaves the range.
+    height = np.log(np.clip(np.where(np.isnan(found.values), np.inf, found.values), 1, 10 * length))
+    generator = contour_generator(np.sort(x), np.sort(y), height[order])
+    return [np.asarray(line) for line in generator.lines(math.log(length))]
+
+
+def _caption(data: xarray.Dataset, held: Mapping[str, Any]) -> str:
+    """What all panels have in common."""
+    counts = np.unique(data["trajectories"].values[np.isfinite(data["trajectories"].values)])
+    texts = [_called(name, value) for name, value in held.items()]
+    if len(counts):
+        many = f"{counts[0]:,.0f}" if len(counts) == 1 else f"{counts[0]:,.0f} to {counts[-1]:,.0f}"
+        texts.append(f"{many} trajectories a point, {int(data['step'].values[-1]):,} steps")
+    return ", ".join(texts)
+
+
+def _curves(
+    data: xarray.Dataset,
+    quantity: Quantity,
+    x: str,
+    held: Mapping[str, Any],
+    title: str | None,
+) -> Figure:
+    """One axis of numbers: a curve for what else varies."""
+    dims = [str(dim) for dim in data["trajectories"].dims if dim != x]
+    choices = list(_choices(data, dims))
+    if len(choices) > MOST_PANELS:
+        wanted = f"given such that at most {MOST_PANELS} curves are left ({', '.join(dims)})"
+        raise InvalidParameter("at", wanted, len(choices))
+    figure = Figure(figsize=SINGLE, layout="constrained")
+    ax = figure.subplots()
+    scale = _Scale(data[x].values.astype(float))
+    order = np.argsort(scale.values)
+    at = scale.to_drawn(scale.values)[order]
+    values = quantity.of(data)
+    for i, choice in enumerate(choices):
+        found = values.sel(choice).values[order]
+        (line,) = ax.plot(
+            at, np.where(np.isfinite(found), found, np.nan), color=COLORS[i % len(COLORS)],
+            linestyle=DASHES[i % len(DASHES)], marker=".",
+            label=", ".join(_called(name, value) for name, value in choice.items()),
+        )  # fmt: skip
+        if quantity.passage:
+            bounds = data["first_passage_interval"].sel(choice).values[order]
+            shown = np.isfinite(bounds).all(axis=1) & np.isfinite(found)
+            low, high = np.where(shown[:, None], bounds, np.nan).T
+            ax.fill_between(at, low, high, color=line.get_color(), alpha=0.2, linewidth=0)
+    if quantity.log:
+        ax.set_yscale("log")
+    scale.set(ax.xaxis, SYMBOLS.get(x, x))
+    interval = " (band: 95 % interval)" if quantity.passage else ""
+    ax.set_ylabel(quantity.label + interval)
+    ax.set_title("\n".join(filter(None, [title, _caption(data, held)])), loc="left")
+    if dims:
+        ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), handlelength=2.6)
+    return figure
