@@ -13,6 +13,7 @@ import typer
 
 from regdyn import __version__
 from regdyn.cli.check import check
+from regdyn.cli.plot import plot
 from regdyn.cli.predict import predict
 from regdyn.cli.simulate import simulate
 from regdyn.cli.sweep import sweep
@@ -30,7 +31,8 @@ from regdyn.errors import (
 _UsageError: type[Exception] = typer.BadParameter.__mro__[2]
 
 # Options whose name is not the parameter's with dashes.
-_FLAGS = {"optimizer": "--opt", "regularization": "--reg", "claim": "CLAIM", "hidden": "--width"}
+_FLAGS = {"optimizer": "--opt", "regularization": "--reg", "claim": "CLAIM", "hidden": "--width",
+          "store": "STORE"}  # fmt: skip
 
 INTERRUPTED = 130
 
@@ -42,6 +44,7 @@ app = typer.Typer(
 )
 app.command("simulate")(simulate)
 app.command("sweep")(sweep)
+app.command("plot")(plot)
 app.command("predict")(predict)
 app.command("train")(train)
 app.command("check")(check)

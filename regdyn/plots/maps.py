@@ -71,20 +71,20 @@ class Quantity:
 
 def _last_spread(data: xarray.Dataset) -> xarray.DataArray:
     name = "std" if "std" in data else "activation_std"
-    return data[name].ffill("step").isel(step=-1)
+    return data[name].sel(step=data["steps"]) if "steps" in data else data[name].isel(step=-1)
 
 
 QUANTITIES = {
     "passage": Quantity(
-        "median first step below the threshold",
+        "median first step\nbelow the threshold",
         lambda data: data["first_passage"].sel(level=0.5),
         log=True,
         passage=True,
     ),
     "below": Quantity(
-        "share of all steps below the threshold", lambda data: data["share_below"], log=False
+        "share of all steps\nbelow the threshold", lambda data: data["share_below"], log=False
     ),
-    "spread": Quantity("standard deviation after the last step", _last_spread, log=True),
+    "spread": Quantity("standard deviation\nafter the last step", _last_spread, log=True),
 }
 
 
@@ -200,6 +200,12 @@ def _called(name: str, value: Any) -> str:
     return f"{SYMBOLS.get(name, name)} = {value}" if not isinstance(value, str) else value
 
 
+def _name(choice: Mapping[str, Any]) -> str:
+    """What tells a panel or a curve from the others, the optimizer first."""
+    order = sorted(choice, key=lambda name: name != "optimizer")
+    return ", ".join(_called(name, choice[name]) for name in order)
+
+
 @dataclass(frozen=True)
 class _Scale:
     """An axis of numbers as it is drawn: on a log or linear scale, or one place for each value."""
@@ -209,12 +215,14 @@ class _Scale:
     @property
     def kind(self) -> str:
         ordered = np.sort(self.values)
-        if np.all(ordered > 0) and ordered[-1] >= 30 * ordered[0]:
-            return "log"
         steps = np.diff(ordered)
-        if np.all(ordered >= 0) and ordered[-1] > 30 * steps.min(initial=math.inf):
-            return "places" if not np.allclose(steps, steps[0], rtol=1e-6) else "linear"
-        return "linear"
+        if np.all(ordered > 0):
+            ratios = ordered[1:] / ordered[:-1]
+            equal = len(ratios) > 1 and np.allclose(ratios, ratios[0], rtol=1e-3)
+            if equal or ordered[-1] >= 30 * ordered[0]:
+                return "log"
+        uneven = len(steps) > 1 and steps.max() > 20 * steps.min()
+        return "places" if uneven else "linear"
 
     def to_drawn(self, values: NDArray) -> NDArray[np.float64]:
         """Where numbers stand: logarithms, themselves, or among the values."""
@@ -238,14 +246,20 @@ class _Scale:
         """Ticks and label of a matplotlib axis."""
         axis.set_label_text(label)
         if self.kind == "log":
-            low, high = math.ceil(self.edges[0]), math.floor(self.edges[-1])
-            every = max(1, math.ceil((high - low + 1) / 5))
-            ticks = np.arange(low, high + 1, every)
-            axis.set_ticks(ticks, [rf"$10^{{{tick}}}$" for tick in ticks])
+            low, high = self.edges[[0, -1]]
+            whole = np.arange(math.ceil(low), math.floor(high) + 1)
+            if len(whole) > 2:
+                ticks = whole[:: math.ceil(len(whole) / 5)]
+                axis.set_ticks(ticks, [rf"$10^{{{tick}}}$" for tick in ticks])
+            else:
+                decades = 10.0 ** np.arange(math.floor(low), math.floor(high) + 1)
+                marks = np.outer(decades, (1, 2, 5)).ravel()
+                marks = marks[(np.log10(marks) >= low) & (np.log10(marks) <= high)]
+                axis.set_ticks(np.log10(marks), [f"{mark:g}" for mark in marks])
         elif self.kind == "places":
             ordered = np.sort(self.values)
-            every = max(1, math.ceil(len(ordered) / 6))
-            axis.set_ticks(range(0, len(ordered), every), [power(v) for v in ordered[::every]])
+            every = max(1, math.ceil(len(ordered) / 5))
+            axis.set_ticks(range(0, len(ordered), every), [f"{v:.3g}" for v in ordered[::every]])
 
 
 def _panels(
@@ -283,7 +297,7 @@ def _panels(
             if predicted is not None:
                 found = predicted(data, x, y, {**held, **choice}, list(lengths.values()))
             _draw_lines(ax, part, scales, (x, y), lengths, found, drawn)
-        ax.set_title(", ".join(_called(name, value) for name, value in choice.items()))
+        ax.set_title(_name(choice))
         scales[0].set(ax.xaxis, SYMBOLS.get(x, x) if i >= (rows - 1) * columns else "")
         scales[1].set(ax.yaxis, SYMBOLS.get(y, y) if i % columns == 0 else "")
     for ax in grid.flat[len(choices) :]:
@@ -437,7 +451,7 @@ def _curves(
         (line,) = ax.plot(
             at, np.where(np.isfinite(found), found, np.nan), color=COLORS[i % len(COLORS)],
             linestyle=DASHES[i % len(DASHES)], marker=".",
-            label=", ".join(_called(name, value) for name, value in choice.items()),
+            label=_name(choice),
         )  # fmt: skip
         if quantity.passage:
             bounds = data["first_passage_interval"].sel(choice).values[order]
@@ -447,7 +461,7 @@ def _curves(
     if quantity.log:
         ax.set_yscale("log")
     scale.set(ax.xaxis, SYMBOLS.get(x, x))
-    interval = " (band: 95 % interval)" if quantity.passage else ""
+    interval = " (band: 95 %)" if quantity.passage else ""
     ax.set_ylabel(quantity.label + interval)
     ax.set_title("\n".join(filter(None, [title, _caption(data, held)])), loc="left")
     if dims:

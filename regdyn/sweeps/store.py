@@ -169,14 +169,16 @@ def _check_room(folder: Path, plan: Plan) -> None:
         )
 
 
-def _description(target: Path) -> dict[str, Any]:
+def _description(
+    target: Path, name: str = "out", wanted: str = "a new folder or the store of a sweep"
+) -> dict[str, Any]:
     """The description in a store; InvalidParameter for what is none."""
     try:
         attributes = json.loads((target / ".zattrs").read_text())
         return dict(json.loads(attributes["config"]))
     except (OSError, ValueError, KeyError, TypeError):
-        wanted = "a new folder or the store of a sweep"
-        raise InvalidParameter("out", wanted, f"{target}, which is something else") from None
+        got = f"{target}, which is something else" if target.exists() else f"{target}, which is missing"
+        raise InvalidParameter(name, wanted, got) from None
 
 
 def _check_same(target: Path, description: Mapping[str, Any]) -> None:
@@ -282,5 +284,5 @@ def read_dataset(path: str | os.PathLike[str]) -> xarray.Dataset:
     """
     import xarray
 
-    _description(Path(path))
+    _description(Path(path), "store", "the store of a sweep")
     return xarray.open_dataset(path, engine="zarr", chunks=None, consolidated=True)
