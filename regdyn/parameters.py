@@ -137,10 +137,19 @@ def flag(default: bool, doc: str) -> Any:
 
 def check_fields(instance: Any) -> None:
     """Check every field made by `number` and `flag`, and store numbers as floats."""
-    for field in dataclasses.fields(instance):
-        value = getattr(instance, field.name)
-        if "interval" in field.metadata:
-            value = check_number(field.name, value, field.metadata["interval"])
-        elif isinstance(field.default, bool) and not isinstance(value, bool):
-            raise InvalidParameter(field.name, "True or False", value)
-        object.__setattr__(instance, field.name, value)
+    for name, interval, is_flag in _checked_fields(type(instance)):
+        value = getattr(instance, name)
+        if interval is not None:
+            value = check_number(name, value, interval)
+        elif is_flag and not isinstance(value, bool):
+            raise InvalidParameter(name, "True or False", value)
+        object.__setattr__(instance, name, value)
+
+
+@cache
+def _checked_fields(cls: type) -> tuple[tuple[str, str | None, bool], ...]:
+    """Name, interval and whether it is a flag, of every field of a dataclass."""
+    return tuple(
+        (field.name, field.metadata.get("interval"), isinstance(field.default, bool))
+        for field in dataclasses.fields(cls)
+    )

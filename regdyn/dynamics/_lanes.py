@@ -8,12 +8,12 @@ import numpy as np
 
 from regdyn.dynamics._jit import bits_of, inlined
 
-# Columns of the table of the decay, one row per step.
+# Columns of the table of the decay.
 L2, BEFORE, AFTER = range(3)
 
-# Columns of the table that says which rows of the tables of constants, of scales and of decays are a
-# point's.
-RULE, SCALE, DECAY = range(3)
+# Columns of the table that says where in the tables of constants, of scales and of decays the steps of
+# a point begin, and whether there is a row for each step (1) or one for all (0).
+RULE, EACH_RULE, SCALE, EACH_SCALE, DECAY, EACH_DECAY = range(6)
 
 
 @inlined

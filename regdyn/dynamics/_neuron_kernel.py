@@ -8,7 +8,19 @@ from typing import Any
 import numpy as np
 
 from regdyn.dynamics._jit import inlined, kernel, use_wide_vectors
-from regdyn.dynamics._lanes import AFTER, BEFORE, DECAY, L2, RULE, SCALE, flush, read_codes
+from regdyn.dynamics._lanes import (
+    AFTER,
+    BEFORE,
+    DECAY,
+    EACH_DECAY,
+    EACH_RULE,
+    EACH_SCALE,
+    L2,
+    RULE,
+    SCALE,
+    flush,
+    read_codes,
+)  # fmt: skip
 from regdyn.dynamics.random import CHUNK, LANES, fill_gaussian
 
 # Rows of what is recorded of every unit.
@@ -137,11 +149,10 @@ def advance(
         Scratch of WORDS uint64, of CHUNK * LANES and of (points, N_COLLECTED, width) numbers, and of
         width int64.
     constants, scales, decays
-        The rule's constants (kinds, length, constants), the std of the mean gradient's summands
-        (kinds, length), and the decay (kinds, length, 3) with the columns L2, BEFORE, AFTER, at each
-        step.
+        Tables of the rule's constants (rows, constants), of the std of the mean gradient's summands
+        (rows,), and of the decay (rows, 3) with the columns L2, BEFORE, AFTER.
     which
-        (points, 3): the columns RULE, SCALE, DECAY, a point's row in each of these tables.
+        (points, 6): where in these tables a point's steps stand, in columns from RULE to EACH_DECAY.
     own
         (points, 2): the shift of psBN and (beta + alpha) / |gamma| below which a unit is dead.
     batch, twins
@@ -198,9 +209,10 @@ def advance(
                     taken += 1
                     if taken < batch:
                         continue
-                    c = rule.constants_at(constants[which[point, RULE]], k)
-                    scale = scales[which[point, SCALE], k]
-                    d = decays[which[point, DECAY], k]
+                    at = which[point]
+                    c = rule.constants_at(constants, at[RULE] + at[EACH_RULE] * k)
+                    scale = scales[at[SCALE] + at[EACH_SCALE] * k]
+                    d = decays[at[DECAY] + at[EACH_DECAY] * k]
                     _update(rule, gammas, sum_gamma, c, scale, d[L2], d[BEFORE], d[AFTER])
                     _update(rule, betas, sum_beta, c, scale, d[L2], d[BEFORE], d[AFTER])
                     sum_gamma[:] = zero

@@ -8,7 +8,20 @@ import numpy as np
 from numba.np.unsafe.ndarray import to_fixed_tuple
 
 from regdyn.dynamics._jit import inlined, kernel, use_wide_vectors
-from regdyn.dynamics._lanes import AFTER, BEFORE, DECAY, L2, RULE, SCALE, copy, flush, read_codes
+from regdyn.dynamics._lanes import (
+    AFTER,
+    BEFORE,
+    DECAY,
+    EACH_DECAY,
+    EACH_RULE,
+    EACH_SCALE,
+    L2,
+    RULE,
+    SCALE,
+    copy,
+    flush,
+    read_codes,
+)  # fmt: skip
 from regdyn.dynamics.random import CHUNK, LANES, NOISE_NONE, fill
 
 # Columns of what is a point's own and does not change with the steps.
@@ -109,10 +122,10 @@ def advance(
     words, z, history, codes
         Scratch of WORDS uint64, of CHUNK * LANES and CHUNK * width numbers and of width int64.
     constants, scales, decays
-        The rule's constants (kinds, length, constants), the factor on the noise (kinds, length), and
-        the decay (kinds, length, 3) with the columns L2, BEFORE, AFTER, at each step.
+        Tables of the rule's constants (rows, constants), of the factor on the noise (rows,), and of the
+        decay (rows, 3) with the columns L2, BEFORE, AFTER.
     which
-        (points, 3): the columns RULE, SCALE, DECAY, a point's row in each of these tables.
+        (points, 6): where in these tables a point's steps stand, in columns from RULE to EACH_DECAY.
     own
         (points, 3): the columns STRENGTH, TARGET, THRESHOLD.
     first_lane
@@ -151,17 +164,18 @@ def advance(
                      first_lane + lane0, z)  # fmt: skip
             for point in range(len(rows)):
                 row = rows[point, block]
-                constant, scale = constants[which[point, RULE]], scales[which[point, SCALE]]
-                decay = decays[which[point, DECAY]]
+                at = which[point]
                 threshold = own[point, THRESHOLD]
                 theta = row[:width]
                 for k in range(steps):
                     after_step = history[k * width : (k + 1) * width]
-                    at = start + k
+                    now = start + k
+                    decay = decays[at[DECAY] + at[EACH_DECAY] * now]
                     _step_lanes(
                         rule, theta, z[k * LANES : k * LANES + width], after_step, row,
-                        rule.constants_at(constant, at), scale[at],
-                        decay[at, L2], decay[at, BEFORE], decay[at, AFTER],
+                        rule.constants_at(constants, at[RULE] + at[EACH_RULE] * now),
+                        scales[at[SCALE] + at[EACH_SCALE] * now],
+                        decay[L2], decay[BEFORE], decay[AFTER],
                         own[point, STRENGTH], own[point, TARGET], units[0],
                     )  # fmt: skip
                     theta = after_step

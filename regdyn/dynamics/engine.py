@@ -23,6 +23,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from regdyn.dynamics.observables import N_BINS, accumulate
 from regdyn.dynamics.random import CHUNK, LANES, STREAMS, start_streams
+from regdyn.dynamics.tables import Tables
 from regdyn.errors import InvalidParameter
 from regdyn.parameters import check_integer
 
@@ -139,31 +140,6 @@ class Batch:
         """Where its blocks stand among those of the run."""
         start = self.first // self.width
         return slice(start, start + len(self.streams))
-
-
-@dataclass(frozen=True)
-class Tables:
-    """What is constant within each step of a call, and which of its rows are those of each point.
-
-    Attributes
-    ----------
-    constants
-        The rule's, (kinds, length, constants).
-    scales
-        The factor on the noise, (kinds, length).
-    decays
-        Where the decay acts, (kinds, length, 3): see `regdyn.optimizers.decay_placement`.
-    which
-        (points, 3): a point's row in each of them.
-    trace
-        Recorded gradients of the steps.
-    """
-
-    constants: NDArray
-    scales: NDArray
-    decays: NDArray
-    which: NDArray[np.int64]
-    trace: NDArray[np.float64]
 
 
 class System(Protocol):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -12,14 +12,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from regdyn.dynamics._jit import on_compile
-from regdyn.dynamics._lanes import DECAY, RULE, SCALE
 from regdyn.dynamics.engine import (
     BATCH,
     Batch,
     Call,
     Progress,
     Statistics,
-    Tables,
     aligned_empty,
     check_memory,
     compile_kernels,
@@ -33,10 +31,16 @@ from regdyn.dynamics.optimization import (
     OVERFLOW,
     TINY,
     OptimizationConfig,
-    constants_of,
-    identity,
 )
 from regdyn.dynamics.random import CHUNK, LANES
+from regdyn.dynamics.tables import (
+    Tables,
+    constants_table,
+    decays_table,
+    identity,
+    of_kinds,
+    stds_table,
+)
 from regdyn.errors import InvalidParameter
 from regdyn.parameters import check_integer, real_array
 
@@ -188,6 +192,7 @@ class EnsembleSystem(ABC):
         self._kept = np.empty(
             (config.steps + 1 if config.keep else 0, config.keep, self.n_parameters), self.dtype
         )
+        self._stds = [self.noise_stds(each) for each in configs]
         self._own = np.array([self.own_numbers(each) for each in configs], dtype=self.dtype)
 
     @property
@@ -204,12 +209,8 @@ class EnsembleSystem(ABC):
         """Start of each parameter of a point: a number, or one for each of the lanes."""
 
     @abstractmethod
-    def noise_scale(self, config: Any, t: NDArray[np.int64]) -> NDArray[np.float64]:
-        """The factor on the noise of a point at each step t."""
-
-    @abstractmethod
-    def noise_key(self, config: Any) -> Hashable:
-        """Points with the same key have the same `noise_scale`."""
+    def noise_stds(self, config: Any) -> Callable[[NDArray[np.int64]], NDArray[np.float64]]:
+        """The factor on the noise of a point, a function of the steps."""
 
     @abstractmethod
     def advance(
@@ -239,22 +240,20 @@ class EnsembleSystem(ABC):
 
     def tables(self, call: Call) -> Tables:
         t = np.arange(call.t0 + 1, call.t0 + call.length + 1)
-        which = np.empty((self.n_points, 3), dtype=np.int64)
         configs = self._configs
-        firsts, which[:, RULE] = _kinds((c.rule, identity(c.schedule)) for c in configs)
-        constants = constants_of([configs[i] for i in firsts], t)
-        firsts, which[:, SCALE] = _kinds(self.noise_key(c) for c in configs)
-        scales = np.empty((len(firsts), call.length), self.dtype)
-        for row, i in zip(scales, firsts):
-            row[:] = self.noise_scale(configs[i], t)
-        firsts, which[:, DECAY] = _kinds(
-            (c.regularization, c.lam, c.rule.lr, identity(c.schedule)) for c in configs
+        constants = of_kinds(
+            ((c.rule, identity(c.schedule)) for c in configs),
+            lambda firsts: constants_table([configs[i] for i in firsts], t),
         )
-        decays = np.empty((len(firsts), call.length, 3), self.dtype)
-        for table, i in zip(decays, firsts):
-            for column, values in zip(table.T, configs[i].decay(t)):
-                column[:] = values
-        return Tables(constants, scales, decays, which, self.trace(call))
+        scales = of_kinds(
+            map(identity, self._stds),
+            lambda firsts: stds_table([self._stds[i] for i in firsts], t, self.dtype),
+        )
+        decays = of_kinds(
+            ((c.regularization, c.lam, c.rule.lr, identity(c.schedule)) for c in configs),
+            lambda firsts: decays_table([configs[i] for i in firsts], t),
+        )
+        return Tables.of(constants, scales, decays, self.trace(call))
 
     def trace(self, call: Call) -> NDArray[np.float64]:
         """Recorded gradients of the steps of the call, a placeholder where there are none."""
@@ -293,19 +292,6 @@ class EnsembleSystem(ABC):
     def paths(self, call: Call) -> NDArray:
         """Where the kept trajectories stand after the steps of the call."""
         return self._kept[call.t0 + 1 : call.t0 + call.length + 1]
-
-
-def _kinds(keys: Iterable[Hashable]) -> tuple[list[int], list[int]]:
-    """Where each different key first stands, and for each key the number of its kind."""
-    numbers: dict[Hashable, int] = {}
-    firsts: list[int] = []
-    which: list[int] = []
-    for i, key in enumerate(keys):
-        kind = numbers.setdefault(key, len(numbers))
-        if kind == len(firsts):
-            firsts.append(i)
-        which.append(kind)
-    return firsts, which
 
 
 @dataclass(frozen=True)

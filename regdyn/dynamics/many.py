@@ -37,7 +37,7 @@ MAX_POINTS = 256
 SNAPSHOT_BYTES = 2**28
 """What the recorded numbers of the points of a task may take, but for a single point."""
 
-TABLE_ROWS = 2**18
+TABLE_ROWS = 2**17
 """Points times steps for which constants are tabulated at once, at most."""
 
 
@@ -119,8 +119,9 @@ def _points_of_a_task(config: EnsembleConfig, points: int, threads: int) -> int:
     record = 8 * (len(np.asarray(config.times)) * config.n_observables + 8) * lanes
     most = min(max(TASK_LANES // lanes, SHARING), MAX_POINTS, max(1, SNAPSHOT_BYTES // record), points)
     if lanes < TASK_LANES:
-        # Four tasks for each thread even out threads of unequal speed.
-        most = min(most, max(1, points // (4 * threads)))
+        # Four tasks for each of several threads even out threads of unequal speed.
+        tasks = 4 * threads if threads > 1 else 1
+        most = min(most, max(1, points // tasks))
     return most
 
 

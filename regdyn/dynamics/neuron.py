@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtri
 
 from regdyn.dynamics._neuron_kernel import N_COLLECTED, N_OBSERVABLES, advance
-from regdyn.dynamics.engine import BATCH, Batch, Call, Progress, Tables, aligned_empty
+from regdyn.dynamics.engine import BATCH, Batch, Call, Progress, aligned_empty
 from regdyn.dynamics.ensemble import (
     EnsembleConfig,
     EnsembleSystem,
@@ -21,6 +21,7 @@ from regdyn.dynamics.ensemble import (
 from regdyn.dynamics.neuron_result import NeuronResult
 from regdyn.dynamics.noise import StdTable
 from regdyn.dynamics.random import CHUNK, LANES, WORDS
+from regdyn.dynamics.tables import Tables
 from regdyn.errors import InvalidParameter
 from regdyn.optimizers import Optimizer
 from regdyn.parameters import check_integer, check_number
@@ -157,13 +158,9 @@ class NeuronSystem(EnsembleSystem):
     def start_values(self, config: NeuronConfig, lanes: slice) -> tuple[Any, ...]:
         return self.of_lanes(config.gamma0, lanes), self.of_lanes(config.beta0, lanes)
 
-    def noise_scale(self, config: NeuronConfig, t: NDArray[np.int64]) -> NDArray[np.float64]:
+    def noise_stds(self, config: NeuronConfig) -> Callable[[NDArray[np.int64]], NDArray[np.float64]]:
         assert isinstance(config.c, GradientStds)
-        return config.c(t) / config.batch
-
-    def noise_key(self, config: NeuronConfig) -> Hashable:
-        assert isinstance(config.c, GradientStds)
-        return config.c.values.tobytes()
+        return GradientStds(config.c.values / config.batch)
 
     def advance(
         self, batch: Batch, call: Call, tables: Tables, blocks: slice, snapshots: NDArray

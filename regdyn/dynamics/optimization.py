@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -115,28 +114,3 @@ class OptimizationConfig:
         for j, column in enumerate(columns):
             table[:, j] = column
         return table
-
-
-def identity(what: Any) -> Hashable:
-    """Equal for schedules and the like that are equal, or the same where they cannot be compared."""
-    return what if isinstance(what, Hashable) else id(what)
-
-
-def constants_of(configs: Sequence[OptimizationConfig], t: NDArray[np.int64]) -> NDArray:
-    """`OptimizationConfig.constants` of many configurations of one update rule at once.
-
-    Shape (configs, steps, constants).
-    """
-    alike: dict[Hashable, list[int]] = {}
-    for i, config in enumerate(configs):
-        flags = tuple(x for x in config.rule.parameters().values() if isinstance(x, bool))
-        alike.setdefault((identity(config.schedule), flags), []).append(i)
-    count = len(configs[0].rule.constants(1, 1.0))
-    table = np.empty((len(configs), len(t), count), DTYPES[configs[0].dtype])
-    for members in alike.values():
-        first = configs[members[0]]
-        stack = first.rule.stacked([configs[i].rule for i in members])
-        _, scale = first.learning_rates(t)
-        for j, column in enumerate(stack.constants(t, stack.lr * scale)):
-            table[members, :, j] = column
-    return table

@@ -11,16 +11,17 @@ from numpy.typing import ArrayLike, NDArray
 
 from regdyn.dynamics import random
 from regdyn.dynamics._scalar_kernel import advance
-from regdyn.dynamics.engine import BATCH, Batch, Call, Progress, Tables, aligned_empty
+from regdyn.dynamics.engine import BATCH, Batch, Call, Progress, aligned_empty
 from regdyn.dynamics.ensemble import (
     EnsembleConfig,
     EnsembleSystem,
     nothing,
     run_system,
 )
-from regdyn.dynamics.noise import Gated, Gaussian, Noise, NoNoise, Signal, StudentT, Trace
+from regdyn.dynamics.noise import BurnIn, Gated, Gaussian, Noise, NoNoise, Signal, StudentT, Trace
 from regdyn.dynamics.random import CHUNK, LANES, STREAMS, WORDS
 from regdyn.dynamics.result import ScalarResult
+from regdyn.dynamics.tables import Tables
 from regdyn.errors import InvalidParameter
 from regdyn.optimizers import Optimizer
 from regdyn.parameters import check_number
@@ -129,7 +130,7 @@ def sample_noise(noise: Noise, steps: int, trajectories: int, seed: int = 0) -> 
             random.fill(kind, parameter, streams[block], words, trace, start, block * LANES, z)
             values[start : start + CHUNK, lanes] = z.reshape(CHUNK, LANES)
     t = np.arange(1, steps + 1)
-    return values[:steps, :trajectories] * noise_stds(noise, t)[:, None]
+    return values[:steps, :trajectories] * noise_stds(noise)(t)[:, None]
 
 
 def noise_code(noise: Noise) -> tuple[int, float]:
@@ -147,11 +148,14 @@ def noise_code(noise: Noise) -> tuple[int, float]:
     raise InvalidParameter("noise", "a gradient model of regdyn.dynamics.noise", noise)
 
 
-def noise_stds(noise: Noise, t: NDArray[np.int64]) -> NDArray[np.float64]:
-    """The factor on z_t at each step t."""
+def noise_stds(noise: Noise) -> Callable[[NDArray[np.int64]], NDArray[np.float64]]:
+    """The factor on z_t, a function of the steps t."""
     if isinstance(noise, (Trace, NoNoise)):
-        return np.ones(len(t))
-    return np.asarray(noise.sigma(t))  # type: ignore[operator]
+        return _UNIT
+    return noise.sigma  # type: ignore[return-value]
+
+
+_UNIT = BurnIn(late=1.0, early=1.0, steps=0)
 
 
 def trace_rows(noise: Noise, start: int, stop: int) -> NDArray[np.float64]:
@@ -179,11 +183,8 @@ class ScalarSystem(EnsembleSystem):
     def start_values(self, config: ScalarConfig, lanes: slice) -> tuple[Any, ...]:
         return (self.of_lanes(config.theta0, lanes),)
 
-    def noise_scale(self, config: ScalarConfig, t: NDArray[np.int64]) -> NDArray[np.float64]:
-        return noise_stds(config.noise, t)
-
-    def noise_key(self, config: ScalarConfig) -> Hashable:
-        return config.noise
+    def noise_stds(self, config: ScalarConfig) -> Callable[[NDArray[np.int64]], NDArray[np.float64]]:
+        return noise_stds(config.noise)
 
     def trace(self, call: Call) -> NDArray[np.float64]:
         return trace_rows(self._configs[0].noise, call.t0, call.t0 + call.length)

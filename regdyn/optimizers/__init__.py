@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from regdyn.errors import InvalidParameter
@@ -41,6 +42,7 @@ def make_optimizer(name: str, **parameters: Any) -> Optimizer:
     return rule(**parameters)
 
 
+@cache
 def rule_parameters() -> dict[str, list[tuple[type[Optimizer], dataclasses.Field[Any]]]]:
     """Every hyperparameter of any rule but the learning rate, and the rules that have it."""
     found: dict[str, list[tuple[type[Optimizer], dataclasses.Field[Any]]]] = {}
@@ -60,10 +62,13 @@ def make_optimizers(names: Sequence[str], given: Mapping[str, Any]) -> list[Opti
         For an unknown name, a hyperparameter that none of them has or a value outside its range.
     """
     rules = [OPTIMIZERS[check_choice("optimizer", name, OPTIMIZERS)] for name in names]
-    values: dict[str, Any] = {name: given.get(name) for name in ("lr", *rule_parameters())}
-    values = {name: value for name, value in values.items() if value is not None}
+    known = rule_parameters()
+    values = {
+        name: value for name, value in given.items()
+        if value is not None and (name in known or name == "lr")
+    }  # fmt: skip
     for name in values:
         if not any(name in rule.parameter_names() for rule in rules):
-            having = ", ".join(rule.name for rule, _ in rule_parameters()[name])
+            having = ", ".join(rule.name for rule, _ in known[name])
             raise InvalidParameter(name, f"used with an optimizer that has it ({having})", names[0])
     return [rule(**{k: v for k, v in values.items() if k in rule.parameter_names()}) for rule in rules]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
@@ -44,9 +44,15 @@ class Optimizer:
         """What is constant within step t = 1, 2, … under the learning rate of that step.
 
         Takes numbers, or arrays of one value per step; each entry of the result broadcasts to them, and
-        to the hyperparameters of a `stacked` rule. What is not a number is the same for a whole stack.
+        to the hyperparameters of a `stacked` rule, which agree in what is not a number. Under a
+        constant lr every entry is monotone in t.
         """
         raise NotImplementedError
+
+    @cached_property
+    def flags(self) -> tuple[bool, ...]:
+        """Its hyperparameters that are no numbers."""
+        return tuple(value for value in self.parameters().values() if isinstance(value, bool))
 
     @classmethod
     def stacked(cls, rules: Sequence[Optimizer]) -> Optimizer:
@@ -94,11 +100,11 @@ class Optimizer:
     @classmethod
     def parameter_names(cls) -> tuple[str, ...]:
         """Names of the hyperparameters, the learning rate first."""
-        return tuple(field.name for field in dataclasses.fields(cls))
+        return tuple(cls.__dataclass_fields__)
 
     def parameters(self) -> dict[str, float | bool]:
         """The hyperparameters by name."""
-        return dataclasses.asdict(self)
+        return {name: getattr(self, name) for name in self.parameter_names()}
 
 
 REGULARIZATIONS: Mapping[str, str] = {
@@ -110,7 +116,7 @@ REGULARIZATIONS: Mapping[str, str] = {
 
 
 def decay_placement(
-    regularization: str, lam: float, lr: Number, scale: Number
+    regularization: str, lam: Number, lr: Number, scale: Number
 ) -> tuple[Number, Number, Number]:
     """Where the decay acts, as (l2, before, after), each a number or one value per step.
 

@@ -33,7 +33,7 @@ from regdyn.sweeps.systems import (
     configurations,
 )
 
-CHUNK_STEPS = 4 * 10**8, 4 * 10**9
+CHUNK_STEPS = 5 * 10**8, 4 * 10**9
 """Trajectory-steps of a chunk at least and at most, where points are small: a few seconds."""
 
 CHUNK_COUNT = 64
@@ -86,6 +86,10 @@ class Plan:
         """Numbers that are kept of each point, each of eight bytes."""
         return 1 + sum(math.prod(self.shape(name)) for name in self.system.observables)
 
+    @property
+    def _fixed(self) -> dict[str, Any]:
+        return {**self.fixed, "times": self.times}
+
     @cached_property
     def trajectory_steps(self) -> int:
         """Of all points."""
@@ -103,14 +107,14 @@ class Plan:
     def description(self) -> dict[str, Any]:
         """What decides every bit of the result, as plain JSON."""
         words = (axis if WORDS & set(axis.values) else axis.part(slice(1)) for axis in self.grid.axes)
-        corners = ({**self.fixed, **p, "times": self.times} for p in Grid(tuple(words)).points())
+        corners = configurations(self.system, self._fixed, Grid(tuple(words)).points())
         return {
             "system": self.system.name,
             "axes": [
                 {name: _listed(values) for name, values in axis.values.items()}
                 for axis in self.grid.axes
             ],
-            "configurations": [describe(config) for config in configurations(self.system, corners)],
+            "configurations": [describe(config) for config in corners],
             "times": self.times.tolist(),
             "chunk": list(self.chunks.chunk),
             "made_by": fingerprint(),
@@ -128,8 +132,8 @@ class Task:
 
     def configs(self) -> list[EnsembleConfig]:
         """The configuration of each point."""
-        points = ({**self.fixed, **point, "times": self.times} for point in self.points)
-        return configurations(SYSTEMS[self.system], points)
+        fixed = {**self.fixed, "times": self.times}
+        return configurations(SYSTEMS[self.system], fixed, self.points)
 
     def run(
         self,
@@ -253,10 +257,9 @@ def _check_values(
             each.part(slice(None) if each is axis or WORDS & set(each.values) else slice(1))
             for each in grid.axes
         ]
-        points = Grid(tuple(parts)).points()
-        configurations(system, ({**fixed, **point, "times": times} for point in points))
+        configurations(system, {**fixed, "times": times}, Grid(tuple(parts)).points())
     if not grid.axes:
-        configurations(system, [{**fixed, "times": times}])
+        configurations(system, {**fixed, "times": times}, [{}])
 
 
 def _trajectory_steps(grid: Grid, fixed: Mapping[str, Any]) -> int:

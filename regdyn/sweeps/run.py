@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 from threading import Lock
 from typing import Any
@@ -124,13 +125,14 @@ def complete(
     work = _Work(notify_compile if isinstance(executor, InProcess) else nothing)
     results = executor.run(work, (plan.task(number) for number in missing), hear)
     try:
-        for index, arrays in results:
-            store.write(missing[index], arrays)
-            whole += 1
-            steps = plan.chunk_trajectory_steps(missing[index])
-            steps_done += steps
-            with lock:
-                progress(steps - told.pop(index), whole)
+        with _Writer(store) as writer:
+            for index, arrays in results:
+                writer.write(missing[index], arrays)
+                whole += 1
+                steps = plan.chunk_trajectory_steps(missing[index])
+                steps_done += steps
+                with lock:
+                    progress(steps - told.pop(index), whole)
     finally:
         _close(results)
         seconds = time.perf_counter() - begin
@@ -139,6 +141,28 @@ def complete(
             trajectory_steps=steps_done, executor=executor.name, workers=executor.description,
             **provenance(),
         )  # fmt: skip
+
+
+class _Writer:
+    """Writes a chunk while the next one is computed; an error comes with the next call."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="regdyn-writer")
+        self._last: Future[None] | None = None
+
+    def write(self, number: int, arrays: dict[str, NDArray]) -> None:
+        if self._last is not None:
+            self._last.result()
+        self._last = self._thread.submit(self._store.write, number, arrays)
+
+    def __enter__(self) -> _Writer:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._thread.shutdown()
+        if self._last is not None and kind is None:
+            self._last.result()
 
 
 def _close(results: Iterator[Any]) -> None:

@@ -60,16 +60,26 @@ class SweptSystem:
 
 
 class Made:
-    """Rules, schedules and gradient models that points share: each is made and checked once."""
+    """Rules, schedules and gradient models that points share: each is made and checked once.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    varying
+        The parameters in which the points differ.
+    """
+
+    def __init__(self, varying: Iterable[str]) -> None:
+        self._varying = frozenset(varying)
+        self._names: dict[str, tuple[str, ...]] = {}
         self._made: dict[Any, Any] = {}
 
     def once(
         self, kind: str, names: Iterable[str], point: Mapping[str, Any], make: Callable[[], Any]
     ) -> Any:
         """What `make` makes of the parameters `names` of a point."""
-        key = (kind, *(_key(point.get(name)) for name in names))
+        if kind not in self._names:
+            self._names[kind] = tuple(name for name in names if name in self._varying)
+        key = (kind, *[_key(point[name]) for name in self._names[kind]])
         if key not in self._made:
             self._made[key] = make()
         return self._made[key]
@@ -84,7 +94,7 @@ class Made:
             last = check_integer("steps", point["steps"], 1, 10**12)
             return np.asarray(times[times <= last])
 
-        return self.once("times", ("times", "steps"), point, until)  # type: ignore[no-any-return]
+        return self.once("times", ("steps",), point, until)  # type: ignore[no-any-return]
 
     def shared(self, point: Mapping[str, Any]) -> dict[str, Any]:
         """Optimizer, schedule and what else every ensemble has."""
@@ -184,16 +194,26 @@ SYSTEMS = {
 """What can be swept, by name: one weight, or one BN+ReLU unit."""
 
 
-def configurations(system: SweptSystem, points: Iterable[dict[str, Any]]) -> list[EnsembleConfig]:
-    """The configuration of each point; recorded times after its last step are left out.
+def configurations(
+    system: SweptSystem, fixed: Mapping[str, Any], points: Iterable[Mapping[str, Any]]
+) -> list[EnsembleConfig]:
+    """The configuration of each point, which adds the same parameters to what is fixed.
+
+    Recorded times after the last step of a point are left out.
 
     Raises
     ------
     InvalidParameter
         Naming the first parameter that cannot be used.
     """
-    made = Made()
-    return [system.make(point | {"times": made.times(point)}, made) for point in points]
+    listed = list(points)
+    made = Made(listed[0] if listed else ())
+    configs = []
+    for own in listed:
+        point = {**fixed, **own}
+        point["times"] = made.times(point)
+        configs.append(system.make(point, made))
+    return configs
 
 
 def check_axis(system: SweptSystem, name: str) -> None:
