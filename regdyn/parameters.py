@@ -137,7 +137,7 @@ def flag(default: bool, doc: str) -> Any:
 
 def check_fields(instance: Any) -> None:
     """Check every field made by `number` and `flag`, and store numbers as floats."""
-    for name, interval, is_flag in _checked_fields(type(instance)):
+    for name, interval, is_flag in _checked_fields(instance.__class__):
         value = getattr(instance, name)
         if interval is not None:
             value = check_number(name, value, interval)

@@ -6,7 +6,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -104,6 +104,12 @@ class EnsembleConfig(OptimizationConfig, ABC):
     def kernel_key(self) -> Hashable:
         """What points of parameter space must agree in to share a call of the kernel and its noise."""
         return type(self), type(self.rule), self.dtype, self.steps, self.trajectories, self.seed
+
+    def varied(self, **checked: Any) -> Self:
+        """A copy with other values of some fields, which have been checked as a configuration would."""
+        copy = object.__new__(type(self))
+        copy.__dict__.update(self.__dict__, **checked)
+        return copy
 
     @abstractmethod
     def system(self, configs: Sequence[Any], width: int = LANES) -> EnsembleSystem:

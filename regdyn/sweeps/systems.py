@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ from regdyn.dynamics.summaries import (
 )
 from regdyn.errors import InvalidParameter
 from regdyn.optimizers import OPTIMIZERS, Optimizer, make_optimizers, rule_parameters
-from regdyn.parameters import check_choice, check_integer
+from regdyn.parameters import check_choice, check_integer, check_number
 
 WHOLE = {"steps", "trajectories", "seed", "burn_in_steps", "batch"}
 """Parameters that are whole numbers."""
@@ -96,15 +97,32 @@ class Made:
 
         return self.once("times", ("steps",), point, until)  # type: ignore[no-any-return]
 
-    def shared(self, point: Mapping[str, Any]) -> dict[str, Any]:
-        """Optimizer, schedule and what else every ensemble has."""
-        given = {name: point[name] for name in _ENSEMBLE if name in point}
-        names = ("optimizer", *_HYPERPARAMETERS)
-        given["optimizer"] = self.once("rule", names, point, lambda: _rule(point))
-        if point.get("schedule") is not None:
-            names = ("schedule", "steps")
-            given["schedule"] = self.once("schedule", names, point, lambda: _schedule(point))
-        return given
+    def config(
+        self,
+        point: Mapping[str, Any],
+        make: Callable[[Mapping[str, Any], Mapping[str, Any]], EnsembleConfig],
+        parts: Mapping[str, Part],
+    ) -> EnsembleConfig:
+        """The configuration of a point, from parts that have been checked for themselves.
+
+        `make(point, parts)` checks all the rest together, once for each choice of that.
+        """
+        made = {
+            name: self.once(name, part.parameters, point, partial(part.make, point))
+            for name, part in parts.items()
+        }
+        rest = self._varying - {name for part in parts.values() for name in part.parameters}
+        rest |= self._varying & {"noise", "trace"}  # a trace has as many steps and trajectories
+        config = self.once("config", rest, point, lambda: make(point, made))
+        return config.varied(**made)  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A field of a configuration, made of some parameters of a point."""
+
+    parameters: tuple[str, ...]
+    make: Callable[[Mapping[str, Any]], Any]
 
 
 def _key(value: Any) -> Any:
@@ -130,19 +148,8 @@ def _schedule(point: Mapping[str, Any]) -> Any:
     return parse_schedule(schedule, steps)
 
 
-def _weight(point: Mapping[str, Any], made: Made) -> ScalarConfig:
-    given = made.shared(point)
-    if "theta0" in point:
-        given["theta0"] = point["theta0"]
-    names = ("noise", *NOISE_PARAMETERS)
-    given["noise"] = made.once("noise", names, point, lambda: _noise(point))
-    pull = {name: point[name] for name in ("signal", "target") if name in point}
-    if pull:
-        given["signal"] = made.once(
-            "signal", ("signal", "target"), point,
-            lambda: Signal(pull.get("signal", Signal.strength), pull.get("target", Signal.target)),
-        )  # fmt: skip
-    return ScalarConfig(**given, times=point.get("times"))
+def _lam(point: Mapping[str, Any]) -> float:
+    return check_number("lam", point["lam"], "[0, inf)")
 
 
 def _noise(point: Mapping[str, Any]) -> Any:
@@ -156,14 +163,46 @@ def _noise(point: Mapping[str, Any]) -> Any:
     return noise
 
 
-def _unit(point: Mapping[str, Any], made: Made) -> NeuronConfig:
-    given = made.shared({"optimizer": "sgd", **point})
-    names = {"gamma0", "beta0", "c", "batch", "antithetic"} & set(point)
-    given |= {name: point[name] for name in names}
+def _signal(point: Mapping[str, Any]) -> Signal:
+    return Signal(point.get("signal", Signal.strength), point.get("target", Signal.target))
+
+
+_RULE = Part(("optimizer", *_HYPERPARAMETERS), _rule)
+_LAM = Part(("lam",), _lam)
+_NOISE = Part(("noise", *NOISE_PARAMETERS), _noise)
+_SIGNAL = Part(("signal", "target"), _signal)
+
+
+def _rest(point: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    """The fields that are parameters themselves, the recorded times and the schedule."""
+    given = {name: point[name] for name in (*_ENSEMBLE, *names) if name in point}
+    if point.get("schedule") is not None:
+        given["schedule"] = _schedule(point)
+    return {**given, "times": point.get("times")}
+
+
+def _weight(point: Mapping[str, Any], made: Made) -> EnsembleConfig:
+    parts = {"optimizer": _RULE, "noise": _NOISE, "signal": _SIGNAL}
+    if "lam" in point:
+        parts["lam"] = _LAM
+    return made.config(
+        point, lambda point, parts: ScalarConfig(**{**_rest(point, ["theta0"]), **parts}), parts
+    )
+
+
+def _unit(point: Mapping[str, Any], made: Made) -> EnsembleConfig:
+    parts = {"optimizer": _RULE}
+    if "lam" in point:
+        parts["lam"] = _LAM
+    return made.config(point, _make_unit, parts)
+
+
+def _make_unit(point: Mapping[str, Any], parts: Mapping[str, Any]) -> NeuronConfig:
+    given = _rest(point, ["gamma0", "beta0", "c", "batch", "antithetic"])
     if "psbn_alpha" in point:
         given["alpha"] = point["psbn_alpha"]
     try:
-        return NeuronConfig(**given, times=point.get("times"))
+        return NeuronConfig(**{**given, **parts})
     except InvalidParameter as error:
         # The rule, whose own alpha that might be, was checked before.
         name = "psbn_alpha" if error.name == "alpha" else error.name
