@@ -21,7 +21,7 @@ LAMBDAS = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 
 
 class Script:
-    """One figure's script: its options `steps`, `trajectories`, `seed` and `out`, and its files.
+    """One figure's script: its options `steps`, `trajectories`, `seed`, `out` and more, and its files.
 
     Parameters
     ----------
@@ -29,9 +29,13 @@ class Script:
         `__file__` and `__doc__` of the script.
     steps, trajectories
         Defaults.
+    more
+        Further whole numbers by name: default and help.
     """
 
-    def __init__(self, file: str, doc: str | None, steps: int, trajectories: int) -> None:
+    def __init__(
+        self, file: str, doc: str | None, steps: int, trajectories: int, **more: tuple[int, str]
+    ) -> None:
         self.name = Path(file).stem
         assert doc is not None
         parser = argparse.ArgumentParser(prog=f"{self.name}.py", description=doc.splitlines()[0])
@@ -39,7 +43,10 @@ class Script:
         parser.add_argument("--trajectories", type=int, default=trajectories)
         parser.add_argument("--seed", type=int, default=0)
         parser.add_argument("--out", type=Path, default=Path(file).parent / "out", metavar="DIR")
+        for name, (default, text) in more.items():
+            parser.add_argument(f"--{name}", type=int, default=default, help=text)
         options = parser.parse_args()
+        self.options = options
         options.out.mkdir(parents=True, exist_ok=True)
         self.steps: int = options.steps
         self.trajectories: int = options.trajectories
@@ -47,9 +54,13 @@ class Script:
         self._out: Path = options.out
         self._begin = time.perf_counter()
 
+    def path(self, suffix: str) -> Path:
+        """A file of the figure."""
+        return self._out / f"{self.name}{suffix}"
+
     def save(self, figure: Figure, data: xarray.Dataset, **about: Any) -> None:
         """Write the figure, its data, and a note of what made them."""
-        written = [self._out / f"{self.name}.{suffix}" for suffix in ("png", "pdf", "nc", "json")]
+        written = [self.path(suffix) for suffix in (".png", ".pdf", ".nc", ".json")]
         with plots.style():
             for path in written[:2]:
                 plots.save_figure(figure, path, force=True)
