@@ -20,6 +20,9 @@ ALLOWED: dict[str, set[str]] = {
     "optimizers": set(),
     "theorems": set(),
     "dynamics": {"optimizers", "files", "plots"},
+    "fingerprint": {"__init__"},
+    "executors": {"dynamics"},
+    "sweeps": {"dynamics", "executors", "files", "optimizers", "plots", "prediction"},
     "plots": {"dynamics", "files", "nets", "optimizers", "theorems"},
     "nets": {"dynamics", "files", "optimizers", "plots", "theorems"},
     "cnn": {"dynamics", "files", "nets", "optimizers"},
@@ -28,13 +31,16 @@ ALLOWED: dict[str, set[str]] = {
     "prediction": {"optimizers", "theorems"},
     "report": {"files", "plots", "theorems", "verdicts"},
     "cli": {
-        "__init__", "cnn", "dynamics", "files", "findings", "nets", "optimizers", "plots", "prediction",
-        "report", "theorems", "verdicts",
+        "__init__", "cnn", "dynamics", "executors", "files", "findings", "nets", "optimizers", "plots",
+        "prediction", "report", "sweeps", "theorems", "verdicts",
     },
-    "__init__": {"dynamics", "findings", "nets", "optimizers", "prediction", "theorems", "verdicts"},
+    "__init__": {
+        "dynamics", "executors", "findings", "nets", "optimizers", "prediction", "sweeps", "theorems",
+        "verdicts",
+    },
     "__main__": {"cli"},
 }  # fmt: skip
-COMMON = {"errors", "lazy", "parameters"}
+COMMON = {"errors", "fingerprint", "lazy", "parameters"}
 
 
 def imports(file: Path) -> set[str]:
@@ -83,6 +89,13 @@ def test_the_core_needs_no_torch() -> None:
     for file in PACKAGE.rglob("*.py"):
         if PACKAGE / "cnn" not in file.parents or file in free:
             assert "torch" not in {m.split(".")[0] for m in imports(file)}, file
+
+
+def test_the_core_needs_no_dask() -> None:
+    """Nor joblib: what imports them is looked for when it is asked for."""
+    for file in PACKAGE.rglob("*.py"):
+        if file not in (PACKAGE / "executors/cluster.py", PACKAGE / "executors/loky.py"):
+            assert not {m.split(".")[0] for m in imports(file)} & {"dask", "distributed", "joblib"}, file
 
 
 def test_nothing_is_unpickled() -> None:

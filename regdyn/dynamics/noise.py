@@ -179,13 +179,12 @@ def make_stds(given: Mapping[str, Any]) -> Stds:
     """
     given = {name: given[name] for name in STD_PARAMETERS if given.get(name) is not None}
     sigma: Any = given.get("sigma")
-    if isinstance(sigma, str) and sigma.endswith(".npy"):
-        sigma = StdTable(load_numbers("sigma", sigma))
-    if isinstance(sigma, (BurnIn, StdTable)) or np.ndim(0 if sigma is None else sigma) > 0:
+    from_file = isinstance(sigma, str) and sigma.endswith(".npy")
+    if from_file or isinstance(sigma, (BurnIn, StdTable)) or np.ndim(0 if sigma is None else sigma) > 0:
         for name in ("burn_in_sigma", "burn_in_steps"):
             if name in given:
                 raise InvalidParameter(name, "used with a number for sigma", given["sigma"])
-        return _as_stds(sigma)
+        return StdTable(load_numbers("sigma", sigma)) if from_file else _as_stds(sigma)
     names = {"sigma": "late", "burn_in_sigma": "early", "burn_in_steps": "steps"}
     return BurnIn(**{names[name]: value for name, value in given.items()})
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, ClassVar, TypeAlias
-
-import numpy as np
 
 from regdyn.errors import InvalidParameter
 from regdyn.parameters import check_choice, check_fields
@@ -60,6 +59,8 @@ class Optimizer:
 
         The rules are of this class and agree in what is not a number.
         """
+        import numpy as np  # here, so that the command line starts without it
+
         stack = object.__new__(cls)
         for name, first in rules[0].parameters().items():
             values = [getattr(rule, name) for rule in rules]
@@ -98,9 +99,10 @@ class Optimizer:
                 raise InvalidParameter(name, f"{needed} with torch, which lacks it", value)
 
     @classmethod
+    @cache
     def parameter_names(cls) -> tuple[str, ...]:
         """Names of the hyperparameters, the learning rate first."""
-        return tuple(cls.__dataclass_fields__)
+        return tuple(field.name for field in dataclasses.fields(cls))
 
     def parameters(self) -> dict[str, float | bool]:
         """The hyperparameters by name."""
