@@ -70,7 +70,7 @@ def plot(**options: Any) -> None:
         x=options["x"], y=options["y"], at=_held(options["at"] or []), training=lengths,
         title=options["title"],
     )  # fmt: skip
-    if sweep.simulated < sweep.points:
+    if sweep.simulated + sweep.interpolated < sweep.points:
         print(f"Note: {sweep.simulated} of {sweep.points} points are there yet", file=sys.stderr)
     if not options["quiet"]:
         print(target)

@@ -70,6 +70,10 @@ def _options() -> list[inspect.Parameter]:
                metavar=_VALUES),
         option(None, str | None, "--chunk", "Points that are written together, about (a few seconds of "
                "work).", metavar="N"),
+        option(None, str | None, "--refine", "Spend trajectories where the map needs them until the "
+               "median passage is known to this share of it, in (0, 1].", metavar="X"),
+        option(None, str | None, "--most-trajectories", "Of a point with --refine (4096).",
+               metavar="N"),
         *executor_options("points"),
         option(None, str | None, "--threads", "Threads of this process (all processors).", metavar="N"),
         option(..., Path, "--out", "The store, a folder that ends in .zarr. One that holds part of "
@@ -170,7 +174,8 @@ def sweep(**options: Any) -> None:
             def progress(done: int, chunks: int) -> None:
                 nonlocal whole
                 whole = chunks
-                advance(done, f"{chunks} of {len(plan.chunks)} chunks")
+                refined = plan.precision is not None
+                advance(done, "" if refined else f"{chunks} of {len(plan.chunks)} chunks")
 
             here = isinstance(executor, InProcess)
             compiling = partial(say_compiling, say, plan.system.name) if here else nothing
@@ -227,6 +232,8 @@ def _plan(options: dict[str, Any]) -> Plan:
         zip=[split("zip", group) for group in options["zip"] or ()],
         times=None if times is None else parse_numbers("times", times, whole=True),
         chunk=options["chunk"],
+        refine=options["refine"],
+        most_trajectories=options["most_trajectories"],
         **fixed,
     )
 

@@ -19,67 +19,60 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Observable:
-    """A variable of a map.
+    """A variable of a map, of float64, NaN where nothing has been simulated.
 
     Attributes
     ----------
     dims
         Its dimensions after those of the points: "step", "level" or "bound".
-    dtype
-        "float64", NaN where there is nothing, or "int64".
     text, units
         What it is.
+    scale
+        How it is interpolated between points: "log", "linear" or not at all.
     """
 
     dims: tuple[str, ...]
-    dtype: str
     text: str
     units: str = "1"
-
-    @property
-    def fill(self) -> float | int:
-        """Where no point has been simulated, or a point ends before a recorded step."""
-        return np.nan if self.dtype == "float64" else -1
+    scale: str | None = "linear"
 
 
 COMMON = {
     "first_passage": Observable(
-        ("level",), "float64", "quantile of the first step below the threshold, inf for never", "step"
+        ("level",), "quantile of the first step below the threshold, inf for never", "step", "log"
     ),
     "first_passage_interval": Observable(
-        ("bound",), "float64", "95 percent interval of the median first passage", "step"
+        ("bound",), "95 percent interval of the median first passage", "step", "log"
     ),
-    "share_passed": Observable((), "float64", "share of trajectories ever below the threshold"),
-    "share_below": Observable((), "float64", "share of all steps that ended below the threshold"),
-    "alive": Observable(("step",), "int64", "trajectories that have not diverged"),
-    "diverged": Observable((), "int64", "trajectories that left the range"),
-    "first_divergence": Observable((), "int64", "first step out of range, -1 for never", "step"),
-    "flushed": Observable((), "int64", "a step by which a number was set to 0, -1 for never", "step"),
+    "share_passed": Observable((), "share of trajectories ever below the threshold"),
+    "share_below": Observable((), "share of all steps that ended below the threshold"),
+    "alive": Observable(("step",), "trajectories that have not diverged", scale=None),
+    "diverged": Observable((), "trajectories that left the range", scale=None),
+    "first_divergence": Observable((), "first step out of range, inf for never", "step", None),
+    "flushed": Observable((), "a step by which a number was set to 0, inf for never", "step", None),
 }
 
 WEIGHT = {
     **COMMON,
-    "mean": Observable(("step",), "float64", "mean of theta"),
-    "std": Observable(("step",), "float64", "standard deviation of theta"),
-    "abs_quantile": Observable(("step", "level"), "float64", "quantile of |theta|"),
-    "least": Observable(("step",), "float64", "least |theta|"),
-    "greatest": Observable(("step",), "float64", "greatest |theta|"),
+    "mean": Observable(("step",), "mean of theta"),
+    "std": Observable(("step",), "standard deviation of theta", scale="log"),
+    "abs_quantile": Observable(("step", "level"), "quantile of |theta|", scale="log"),
+    "least": Observable(("step",), "least |theta|", scale="log"),
+    "greatest": Observable(("step",), "greatest |theta|", scale="log"),
 }
 
 UNIT = {
     **COMMON,
-    "activation_mean": Observable(("step",), "float64", "mean activation probability"),
-    "activation_std": Observable(
-        ("step",), "float64", "standard deviation of the activation probability"
-    ),
+    "activation_mean": Observable(("step",), "mean activation probability"),
+    "activation_std": Observable(("step",), "standard deviation of the activation probability"),
     "share_dead": Observable(
-        ("step",), "float64", "share of units with activation probability below the threshold"
+        ("step",), "share of units with activation probability below the threshold"
     ),
-    "gamma_mean": Observable(("step",), "float64", "mean of gamma"),
-    "gamma_std": Observable(("step",), "float64", "standard deviation of gamma"),
-    "beta_mean": Observable(("step",), "float64", "mean of beta"),
-    "beta_std": Observable(("step",), "float64", "standard deviation of beta"),
-    "ratio_quantile": Observable(("step", "level"), "float64", "quantile of (beta + alpha) / |gamma|"),
+    "gamma_mean": Observable(("step",), "mean of gamma"),
+    "gamma_std": Observable(("step",), "standard deviation of gamma"),
+    "beta_mean": Observable(("step",), "mean of beta"),
+    "beta_std": Observable(("step",), "standard deviation of beta"),
+    "ratio_quantile": Observable(("step", "level"), "quantile of (beta + alpha) / |gamma|"),
 }
 
 
@@ -136,8 +129,6 @@ def _common(ensembles: Ensembles, alive: NDArray[np.bool_]) -> dict[str, NDArray
     ordered = np.sort(np.where(first < 0, np.inf, first), axis=1)
     low, high = median_ranks(count)
     bounds = np.pad(ordered, ((0, 0), (1, 1)), constant_values=((0, 0), (0, np.inf)))
-    never = np.iinfo(np.int64).max
-    earliest = np.where(diverged < 0, never, diverged).min(axis=1)
     steps = ensembles.configs[0].steps
     return {
         "first_passage": _quantiles(ordered, np.full(len(first), count)),
@@ -146,8 +137,8 @@ def _common(ensembles: Ensembles, alive: NDArray[np.bool_]) -> dict[str, NDArray
         "share_below": np.mean(ensembles.steps_below, axis=1) / steps,
         "alive": alive.sum(axis=-1),
         "diverged": np.sum(diverged >= 0, axis=1),
-        "first_divergence": np.where(earliest == never, -1, earliest),
-        "flushed": ensembles.flushed,
+        "first_divergence": np.where(diverged < 0, np.inf, diverged).min(axis=1),
+        "flushed": np.where(ensembles.flushed < 0, np.inf, ensembles.flushed),
     }
 
 

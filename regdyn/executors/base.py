@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from functools import partial
 from typing import Any
 
@@ -15,6 +15,10 @@ Work = Callable[[Any, int | None, Tell], Any]
 
 Hear = Callable[[int, Any], None]
 """Gets the number of an item and what its work told; from any thread."""
+
+
+Results = Generator[tuple[int, Any], None, None]
+"""Number of an item and what came of it."""
 
 
 def deaf(index: int, message: Any) -> None:
@@ -30,7 +34,7 @@ class Executor(ABC):
     name: str
 
     @abstractmethod
-    def run(self, work: Work, items: Iterable[Any], hear: Hear = deaf) -> Iterator[tuple[int, Any]]:
+    def run(self, work: Work, items: Iterable[Any], hear: Hear = deaf) -> Results:
         """Yield (number of the item, result) as results come, in any order.
 
         Items are taken as workers want them, so that there may be more than fit into memory. When the
@@ -65,7 +69,7 @@ class InProcess(Executor):
     def __init__(self, threads: int | None = None) -> None:
         self.threads = threads
 
-    def run(self, work: Work, items: Iterable[Any], hear: Hear = deaf) -> Iterator[tuple[int, Any]]:
+    def run(self, work: Work, items: Iterable[Any], hear: Hear = deaf) -> Results:
         for index, item in enumerate(items):
             yield index, work(item, self.threads, partial(hear, index))
 

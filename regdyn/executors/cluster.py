@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import queue
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import dask
@@ -14,7 +14,7 @@ from distributed import Client, Future, LocalCluster
 from distributed.scheduler import KilledWorker
 
 from regdyn.errors import InvalidParameter, WorkerLost
-from regdyn.executors.base import Executor, Hear, deaf
+from regdyn.executors.base import Executor, Hear, Results, deaf
 from regdyn.fingerprint import fingerprint
 
 TIMEOUT = 10.0
@@ -98,7 +98,7 @@ class Dask(Executor):
         threads = sum(nodes.values())
         return f"{len(nodes)} dask workers with {threads} threads at {self._where}"
 
-    def run(self, work: Any, items: Iterable[Any], hear: Hear = deaf) -> Iterator[tuple[int, Any]]:
+    def run(self, work: Any, items: Iterable[Any], hear: Hear = deaf) -> Results:
         ended: queue.SimpleQueue[Future] = queue.SimpleQueue()
         waiting: dict[Future, tuple[int, Any]] = {}
         numbered = iter(enumerate(items))

@@ -17,7 +17,7 @@ from joblib.externals.loky import get_reusable_executor
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from regdyn.errors import WorkerLost
-from regdyn.executors.base import Executor, Hear, deaf
+from regdyn.executors.base import Executor, Hear, Results, deaf
 
 PATIENCE = 0.5
 """Seconds between two looks at whether the parent is there."""
@@ -31,7 +31,7 @@ class Loky(Executor):
     def __init__(self, workers: int) -> None:
         self.workers = workers
 
-    def run(self, work: Any, items: Iterable[Any], hear: Hear = deaf) -> Iterator[tuple[int, Any]]:
+    def run(self, work: Any, items: Iterable[Any], hear: Hear = deaf) -> Results:
         with _listening(hear) as (address, key):
             pool = joblib.Parallel(
                 n_jobs=self.workers, backend="loky", inner_max_num_threads=1, batch_size=1,

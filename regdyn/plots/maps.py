@@ -419,7 +419,7 @@ def _contour(
 
 def _caption(data: xarray.Dataset, held: Mapping[str, Any]) -> str:
     """What all panels have in common."""
-    counts = np.unique(data["trajectories"].values[np.isfinite(data["trajectories"].values)])
+    counts = np.unique(data["trajectories"].values[data["trajectories"].values > 0])
     texts = [_called(name, value) for name, value in held.items()]
     if len(counts):
         many = f"{counts[0]:,.0f}" if len(counts) == 1 else f"{counts[0]:,.0f} to {counts[-1]:,.0f}"

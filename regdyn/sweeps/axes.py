@@ -157,6 +157,14 @@ class Grid:
         for choice in product(*rows):
             yield {name: value for part in choice for name, value in part.items()}
 
+    def point(self, number: int) -> dict[str, Any]:
+        """The parameters of one point."""
+        parameters: list[dict[str, Any]] = []
+        for axis in reversed(self.axes):
+            number, at = divmod(number, len(axis))
+            parameters.insert(0, {name: values[at] for name, values in axis.values.items()})
+        return {name: value for part in parameters for name, value in part.items()}
+
     def part(self, where: Sequence[slice]) -> Grid:
         """A rectangle of it."""
         return Grid(tuple(axis.part(each) for axis, each in zip(self.axes, where)))

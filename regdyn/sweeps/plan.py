@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -22,7 +22,7 @@ from regdyn.dynamics.schedules import Table
 from regdyn.errors import InvalidParameter
 from regdyn.files import load_numbers
 from regdyn.fingerprint import fingerprint
-from regdyn.parameters import check_choice, check_integer
+from regdyn.parameters import check_choice, check_integer, check_number
 from regdyn.sweeps.axes import Axis, Chunks, Grid
 from regdyn.sweeps.systems import (
     SYSTEMS,
@@ -45,6 +45,9 @@ CHUNK_POINTS = 2**14
 TRAJECTORIES = 64
 """Of a point, unless told."""
 
+MOST_TRAJECTORIES = 4096
+"""Of a point of a sweep that is refined, unless told."""
+
 BOUNDS = ("low", "high")
 
 
@@ -64,6 +67,10 @@ class Plan:
         Recorded steps; a point with fewer steps has NaN after its end.
     chunks
         How the points are cut: a chunk is written whole.
+    precision
+        Of ln of the median first passage, for a sweep that is refined; see `regdyn.sweeps.refine`.
+    most
+        Trajectories of a point at most then.
     """
 
     system: SweptSystem
@@ -71,6 +78,8 @@ class Plan:
     fixed: Mapping[str, Any]
     times: NDArray[np.int64]
     chunks: Chunks
+    precision: float | None = None
+    most: int = MOST_TRAJECTORIES
 
     @cached_property
     def extra(self) -> dict[str, list[Any]]:
@@ -104,6 +113,22 @@ class Plan:
         grid = self.grid.part(self.chunks.where(number))
         return Task(self.system.name, tuple(grid.points()), self.fixed, self.times)
 
+    def interpolates(self, axis: Axis) -> bool:
+        """Whether points along an axis can be interpolated: numbers, but not those of chance."""
+        numbers = all(isinstance(x, (int, float)) for values in axis.values.values() for x in values)
+        return numbers and len(axis) > 2 and not {"seed", "trajectories"} & set(axis.values)
+
+    def steps_of(self, points: Iterable[int]) -> int:
+        """Sum of the steps of some points."""
+        if "steps" in self.fixed:
+            return int(self.fixed["steps"]) * len(list(points))
+        return sum(int(self.grid.point(point)["steps"]) for point in points)
+
+    def task_of(self, points: Sequence[int], trajectories: int) -> Task:
+        """What a worker must know to simulate some points with so many trajectories."""
+        fixed = {**self.fixed, "trajectories": trajectories}
+        return Task(self.system.name, tuple(map(self.grid.point, points)), fixed, self.times)
+
     def description(self) -> dict[str, Any]:
         """What decides every bit of the result, as plain JSON."""
         words = (axis if WORDS & set(axis.values) else axis.part(slice(1)) for axis in self.grid.axes)
@@ -118,6 +143,7 @@ class Plan:
             "times": self.times.tolist(),
             "chunk": list(self.chunks.chunk),
             "made_by": fingerprint(),
+            **({} if self.precision is None else {"refine": [self.precision, self.most]}),
         }
 
 
@@ -168,6 +194,8 @@ def make_plan(
     zip: Sequence[Sequence[str]] = (),
     times: ArrayLike | None = None,
     chunk: int | None = None,
+    refine: float | None = None,
+    most_trajectories: int | None = None,
     **fixed: Any,
 ) -> Plan:
     """A sweep over `axes`, its parameters checked; see `regdyn.sweep`."""
@@ -196,7 +224,16 @@ def make_plan(
     _check_values(swept, grid, given, recorded)
     points = _chunk_points(grid, given) if chunk is None else check_integer("chunk", chunk, 1, 10**9)
     chunks = Chunks(grid.shape, grid.chunk_shape(points))
-    return Plan(swept, grid, given, recorded, chunks)
+    if refine is None:
+        if most_trajectories is not None:
+            raise InvalidParameter("most_trajectories", "used with refine", most_trajectories)
+        return Plan(swept, grid, given, recorded, chunks)
+    precision = check_number("refine", refine, "(0, 1]")
+    if "trajectories" not in given:
+        raise InvalidParameter("trajectories", "no axis of a sweep that is refined")
+    most = MOST_TRAJECTORIES if most_trajectories is None else most_trajectories
+    most = check_integer("most_trajectories", most, given["trajectories"], MAX_COUNT)
+    return Plan(swept, grid, given, recorded, chunks, precision, most)
 
 
 def _read(name: str, value: Any) -> Any:

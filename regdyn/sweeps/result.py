@@ -58,7 +58,12 @@ class Sweep:
     @property
     def simulated(self) -> int:
         """Points that have been simulated."""
-        return int(np.isfinite(self._dataset[MARK]).sum())
+        return int((self._dataset[MARK] > 0).sum())
+
+    @property
+    def interpolated(self) -> int:
+        """Points of a refined sweep between others."""
+        return int((self._dataset[MARK] == 0).sum())
 
     @property
     def sessions(self) -> list[dict[str, Any]]:
@@ -127,11 +132,14 @@ class Sweep:
         steps = sum(session["trajectory_steps"] for session in self.sessions)
         lines = [
             f"Sweep({self.path}: {self.description['system']} system, {shape or '1 point'}, "
-            f"{self.simulated} of {self.points} points)",
+            f"{self.simulated} of {self.points} points simulated"
+            + (f", {self.interpolated} interpolated)" if self.interpolated else ")"),
         ]
         if steps:
             lines.append(
                 f"  {steps:.3g} trajectory-steps in {self.seconds:.1f} s, "
                 f"{steps / self.seconds / 1e6:.0f} million/s"
             )
+        saving = next((s["saving"] for s in self.sessions if s.get("saving")), "")
+        lines += [f"  {saving}"] if saving else []
         return "\n".join(lines)

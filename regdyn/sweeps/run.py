@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from datetime import UTC, datetime
 from threading import Lock
 from typing import Any
@@ -15,8 +16,9 @@ from numpy.typing import ArrayLike, NDArray
 from regdyn.dynamics.ensemble import nothing
 from regdyn.dynamics.result import provenance
 from regdyn.executors import Executor, InProcess
-from regdyn.executors.base import Tell
+from regdyn.executors.base import Tell, Work
 from regdyn.sweeps.plan import Plan, Task, make_plan
+from regdyn.sweeps.refine import Saving, refine
 from regdyn.sweeps.result import Sweep
 from regdyn.sweeps.store import Store, open_store
 
@@ -39,6 +41,8 @@ def sweep(
     zip: Sequence[Sequence[str]] = (),
     times: ArrayLike | None = None,
     chunk: int | None = None,
+    refine: float | None = None,
+    most_trajectories: int | None = None,
     executor: Executor | None = None,
     force: bool = False,
     progress: Progress = ignore,
@@ -68,6 +72,12 @@ def sweep(
         Recorded steps; 0, the numbers 1, 2, 5 of each decade and the last step where None.
     chunk
         Points that are written together, about; a few seconds of work where None.
+    refine
+        Spend trajectories where the map needs them until ln of the median first passage is known to
+        this precision (0.05: to 5 percent): see `regdyn.sweeps.refine`. Interpolated points have 0
+        trajectories. The map must fit into memory.
+    most_trajectories
+        Of a point then, 4,096 unless told.
     executor
         Who does it: see `regdyn.make_executor`. All threads of this process where None.
     force
@@ -90,7 +100,10 @@ def sweep(
     >>> grid = {"lam": [1e-4, 1e-3], "sigma": [1e-6, 1e-5, 1e-4]}
     >>> sweep = regdyn.sweep(grid, out="map.zarr", steps=2000)  # doctest: +SKIP
     """
-    plan = make_plan(axes, system=system, zip=zip, times=times, chunk=chunk, **fixed)
+    plan = make_plan(
+        axes, system=system, zip=zip, times=times, chunk=chunk, refine=refine,
+        most_trajectories=most_trajectories, **fixed,
+    )  # fmt: skip
     store = open_store(out, plan, force)
     with store.locked():
         complete(store, plan, executor or InProcess(), progress, notify_compile)
@@ -103,15 +116,48 @@ def complete(
     executor: Executor,
     progress: Progress = ignore,
     notify_compile: Callable[[], None] = nothing,
-) -> None:
-    """Simulate and write the chunks that are not there; see `sweep`."""
+) -> Saving | None:
+    """Simulate and write what is not there; see `sweep`. What a refinement saved, if it was one."""
     missing = store.missing()
     if not missing:
-        return
-    whole = len(plan.chunks) - len(missing)
+        return None
     begin, started = time.perf_counter(), datetime.now(UTC)
+    done = 0
+
+    def count(steps: int, whole: int) -> None:
+        nonlocal done
+        done += steps
+        progress(steps, whole)
+
+    # In this process the caller's own function says that something is compiled.
+    work = _Work(notify_compile if isinstance(executor, InProcess) else nothing)
+    saving = None
+    try:
+        if plan.precision is None:
+            _complete_chunks(store, plan, missing, executor, work, count)
+        else:
+            saving = refine(store, plan, executor, work, lambda steps: count(steps, 0))
+    finally:
+        store.note(
+            started=f"{started:%Y-%m-%dT%H:%M:%SZ}", seconds=round(time.perf_counter() - begin, 3),
+            chunks=len(plan.chunks) - len(store.missing()), trajectory_steps=done,
+            executor=executor.name, workers=executor.description, saving=str(saving or ""),
+            **provenance(),
+        )  # fmt: skip
+    return saving
+
+
+def _complete_chunks(
+    store: Store,
+    plan: Plan,
+    missing: Sequence[int],
+    executor: Executor,
+    work: Work,
+    progress: Progress,
+) -> None:
+    """Simulate and write chunks, each as it comes."""
+    whole = len(plan.chunks) - len(missing)
     told = dict.fromkeys(range(len(missing)), 0)
-    steps_done = 0
     lock = Lock()
 
     def hear(index: int, done: int) -> None:
@@ -121,26 +167,13 @@ def complete(
                 told[index] += done
                 progress(done, whole)
 
-    # In this process the caller's own function says that something is compiled.
-    work = _Work(notify_compile if isinstance(executor, InProcess) else nothing)
     results = executor.run(work, (plan.task(number) for number in missing), hear)
-    try:
-        with _Writer(store) as writer:
-            for index, arrays in results:
-                writer.write(missing[index], arrays)
-                whole += 1
-                steps = plan.chunk_trajectory_steps(missing[index])
-                steps_done += steps
-                with lock:
-                    progress(steps - told.pop(index), whole)
-    finally:
-        _close(results)
-        seconds = time.perf_counter() - begin
-        store.note(
-            started=f"{started:%Y-%m-%dT%H:%M:%SZ}", seconds=round(seconds, 3), chunks=whole,
-            trajectory_steps=steps_done, executor=executor.name, workers=executor.description,
-            **provenance(),
-        )  # fmt: skip
+    with closing(results), _Writer(store) as writer:
+        for index, arrays in results:
+            writer.write(missing[index], arrays)
+            whole += 1
+            with lock:
+                progress(plan.chunk_trajectory_steps(missing[index]) - told.pop(index), whole)
 
 
 class _Writer:
@@ -163,12 +196,6 @@ class _Writer:
         self._thread.shutdown()
         if self._last is not None and kind is None:
             self._last.result()
-
-
-def _close(results: Iterator[Any]) -> None:
-    close = getattr(results, "close", None)
-    if close is not None:
-        close()
 
 
 class _Work:
