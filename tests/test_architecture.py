@@ -25,7 +25,7 @@ ALLOWED: dict[str, set[str]] = {
     "sweeps": {"dynamics", "executors", "files", "optimizers", "plots", "prediction"},
     "plots": {"dynamics", "files", "nets", "optimizers", "theorems"},
     "nets": {"dynamics", "files", "optimizers", "plots", "theorems"},
-    "cnn": {"dynamics", "files", "nets", "optimizers"},
+    "cnn": {"dynamics", "executors", "files", "nets", "optimizers"},
     "findings": {"nets", "optimizers", "dynamics", "theorems"},
     "verdicts": {"dynamics", "findings", "optimizers", "theorems"},
     "prediction": {"optimizers", "theorems"},
@@ -95,7 +95,9 @@ def test_the_core_needs_no_dask() -> None:
     """Nor joblib: what imports them is looked for when it is asked for."""
     for file in PACKAGE.rglob("*.py"):
         if file not in (PACKAGE / "executors/cluster.py", PACKAGE / "executors/loky.py"):
-            assert not {m.split(".")[0] for m in imports(file)} & {"dask", "distributed", "joblib"}, file
+            assert not {m.split(".")[0] for m in imports(file)} & {"dask", "distributed", "joblib"}, (
+                file
+            )
 
 
 def test_nothing_is_unpickled() -> None:

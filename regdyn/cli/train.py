@@ -6,6 +6,7 @@ import inspect
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from regdyn.cli.options import (
     check_outputs,
     command,
+    executor_options,
     optimizer_options,
     option,
     output_options,
@@ -27,6 +29,7 @@ from regdyn.parameters import check_integer
 
 if TYPE_CHECKING:
     from regdyn.cli.options import Say
+    from regdyn.executors import Executor
     from regdyn.nets.config import Progress, Snapshot
     from regdyn.nets.run_result import RunResult
 
@@ -69,6 +72,7 @@ def _options() -> list[inspect.Parameter]:
         option("1e-3", str, "--threshold", "A unit with |gamma| below it counts as dead; above 0.",
                metavar="X"),
         *_torch_run_options(),
+        *executor_options("runs of torch"),
         *output_options("Write the runs to a .nc or .json file.",
                         "Draw gamma and beta over training, of three layers at most, and the "
                         "universality of their units, a column for each run, to a .png, .pdf or .svg "
@@ -223,22 +227,35 @@ def _by_torch(
         from regdyn.cnn.tensorboard import Board
 
         watch = Board(configs, options["tensorboard"], options["resume"], options["force"])
+    side_by_side = check_integer("side_by_side", options["side_by_side"], 1, 1000)
     try:
-        return train(
-            configs,
-            threads=options["threads"],
-            progress=report,
-            checkpoint=options["checkpoint"],
-            resume=options["resume"],
-            force=options["force"],
-            side_by_side=check_integer("side_by_side", options["side_by_side"], 1, 1000),
-            watch=watch,
-        )
+        with _executor(options) as executor:
+            return train(
+                configs,
+                threads=options["threads"],
+                progress=report,
+                checkpoint=options["checkpoint"],
+                resume=options["resume"],
+                force=options["force"],
+                side_by_side=side_by_side,
+                watch=watch,
+                executor=executor,
+            )
     except KeyboardInterrupt:
         if options["checkpoint"] is None:
             raise
         place = options["checkpoint"]
         raise Interrupted(f"interrupted; with --resume the same command goes on from {place}") from None
+
+
+def _executor(options: Mapping[str, Any]) -> AbstractContextManager[Executor | None]:
+    """Whom the runs were given to, None for nobody in particular."""
+    asked = {name: options[name] for name in ("workers", "scheduler")}
+    if options["executor"] is None and not any(asked.values()):
+        return nullcontext()
+    from regdyn.executors import make_executor
+
+    return make_executor(options["executor"], threads=options["threads"], **asked)
 
 
 def _draw(runs: Sequence[Run], options: Mapping[str, Any]) -> None:

@@ -25,6 +25,7 @@ BACKENDS: Mapping[str, Mapping[str, Any]] = {
         "model": "basicnet", "data_dir": None, "flip": False, "crop": "0", "random_labels": False,
         "ensemble": "0", "start": None, "shuffle": False, "device": "auto", "precision": "auto",
         "checkpoint": None, "resume": False, "side_by_side": "8", "tensorboard": None,
+        "workers": None, "scheduler": None, "executor": None,
     },
 }  # fmt: skip
 """Options that a backend has for itself, with what they are if not given."""

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from regdyn.cnn import checkpoints
-from regdyn.cnn._processes import side_by_side as in_processes
 from regdyn.cnn._turns import Watch, take_turns
+from regdyn.cnn._workers import in_workers
 from regdyn.cnn.config import CnnConfig
 from regdyn.cnn.models import trace_shapes
 from regdyn.cnn.result import CnnResult, Record
 from regdyn.dynamics.engine import thread_count
 from regdyn.errors import InvalidParameter
+from regdyn.executors import Executor, InProcess
 from regdyn.nets.config import Progress, nothing
 
 SIDE_BY_SIDE = 8
@@ -40,6 +41,7 @@ def train(
     force: bool = False,
     side_by_side: int = SIDE_BY_SIDE,
     watch: Watch = ignore,
+    executor: Executor | None = None,
 ) -> list[CnnResult]:
     """Train one network for each configuration.
 
@@ -66,7 +68,10 @@ def train(
     side_by_side
         Runs that share a GPU.
     watch
-        Called at every recorded time with the number of the run and what was measured.
+        Called at every recorded time with the number of the run and what was measured; by workers that
+        cannot send that, when the run has ended.
+    executor
+        Whose workers do it, each on one thread or on a GPU of its own: see `regdyn.make_executor`.
 
     Raises
     ------
@@ -81,10 +86,14 @@ def train(
         if folder is not None and checkpoints.exists(folder) and not (resume or force):
             wanted = "a folder without a checkpoint (--resume goes on from it, --force overwrites it)"
             raise InvalidParameter("checkpoint", wanted, folder)
+    if executor is not None and not isinstance(executor, InProcess):
+        return in_workers(executor, configs, folders, resume, progress, watch)
     count = thread_count(threads)
     processes = min(count, len(configs))
     if processes > 1 and all(config.device == "cpu" for config in configs):
-        return in_processes(configs, folders, processes, resume, progress, watch)
+        from regdyn.executors.loky import Loky
+
+        return in_workers(Loky(processes), configs, folders, resume, progress, watch)
     wide = any(_multiplications(config) >= THREADED for config in configs)
     return take_turns(configs, folders, count if wide else 1, side_by_side, resume, progress, watch)
 

@@ -33,6 +33,9 @@ class Executor(ABC):
 
     name: str
 
+    carries_objects = True
+    """Whether work may tell any object; else numbers, texts, and lists and dicts of these."""
+
     @abstractmethod
     def run(self, work: Work, items: Iterable[Any], hear: Hear = deaf) -> Results:
         """Yield (number of the item, result) as results come, in any order.

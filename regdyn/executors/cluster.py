@@ -52,6 +52,7 @@ class Dask(Executor):
     """
 
     name = "dask"
+    carries_objects = False
 
     def __init__(self, scheduler: str | None = None, workers: int | None = None) -> None:
         self._cluster = None
