@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import queue
-from collections.abc import Callable, Iterable
+import signal
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import dask
@@ -60,7 +62,8 @@ class Dask(Executor):
         for name in ("distributed.worker", "distributed.nanny", "distributed.scheduler"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
         if scheduler is None:
-            with dask.config.set({"distributed.scheduler.allowed-failures": DEATHS}):
+            settings = {"distributed.scheduler.allowed-failures": DEATHS}
+            with dask.config.set(settings), _deaf_to_ctrl_c():
                 self._cluster = LocalCluster(
                     n_workers=workers, threads_per_worker=1, dashboard_address=None,
                     silence_logs=logging.CRITICAL,
@@ -162,6 +165,20 @@ class Dask(Executor):
         self._client.close()
         if self._cluster is not None:
             self._cluster.close()
+
+
+@contextmanager
+def _deaf_to_ctrl_c() -> Iterator[None]:
+    """Processes that are started here leave Ctrl-C to this one, which ends them in order."""
+    try:
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    except ValueError:  # not in the main thread, to which Ctrl-C goes
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 class _Refusal:
