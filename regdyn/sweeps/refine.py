@@ -1,10 +1,11 @@
 """Adaptive refinement: trajectories where the interval is wide, points where the map bends.
 
-The quantity is ln of the median first passage. A coarse grid is simulated first. Between its nodes the
-map is interpolated where the bend, by second differences, promises an error below the precision, and
-simulated where it does not, or where the median ceases to pass; so again with half the spacing until
-every node of the grid has a value. Then the nodes that were simulated get more trajectories until the
-95 percent interval of their median is as narrow.
+The quantity is ln of the median first passage. A coarse grid is simulated first, and one with half its
+spacing. Then, with half the spacing again and again until every node of the grid has a value, what lies
+between is interpolated where that is safe: where the bend, by second differences, promises an error
+below the precision, and where interpolation was that good at all nodes around that were simulated
+before. It is simulated elsewhere, and where the median ceases to pass. In the end the nodes that were
+simulated get more trajectories until the 95 percent interval of their median is as narrow.
 """
 
 from __future__ import annotations
@@ -82,6 +83,8 @@ class Refinement:
         Of each point: unknown, simulated or interpolated.
     height
         ln of the median first passage of each point that is known.
+    surplus
+        How wrong interpolation was at each point that was simulated between others.
     """
 
     plan: Plan
@@ -98,6 +101,8 @@ class Refinement:
         self.rows[MARK] = np.zeros(size)
         self.status = np.full(size, _UNKNOWN)
         self.height = np.full(size, np.nan)
+        self.surplus = np.zeros(size)
+        self._expected: dict[int, float] = {}
         self._strides = [int(np.prod(self.plan.grid.shape[i + 1 :])) for i in range(self._axes)]
 
     @property
@@ -120,6 +125,12 @@ class Refinement:
         self.status[points] = _SIMULATED
         with np.errstate(divide="ignore"):
             self.height[points] = np.log(self.rows["first_passage"][points, _MEDIAN])
+        for point in batch.points:
+            if point in self._expected:
+                expected, found = self._expected.pop(point), self.height[point]
+                # Where the median ceases to pass the nodes themselves say so.
+                both = math.isfinite(found) and math.isfinite(expected)
+                self.surplus[point] = abs(found - expected) if both else 0
 
     # Points
 
@@ -144,11 +155,22 @@ class Refinement:
             if self.status[point] != _UNKNOWN:
                 continue
             around = [_bracket(nodes, i) for nodes, i in zip(coarse, index)]
-            if self._error(index, around, coarse) * SAFETY > self.precision:
+            seen = self._surplus_around(around, coarse)
+            error = max(self._error(index, around, coarse) * SAFETY, seen)
+            if error > self.precision or spacing == COARSE:
+                self._expected[point] = self._interpolate(index, around)[2]
                 wanted.append(point)
-            else:
-                self._interpolate(point, index, around)
+                continue
+            parents, weights, height = self._interpolate(index, around)
+            self.interpolated.append(Interpolated(point, parents, weights))
+            self.status[point] = _INTERPOLATED
+            self.height[point], self.surplus[point] = height, seen
         return wanted
+
+    def _surplus_around(self, around: list[tuple[int, ...]], coarse: list[list[int]]) -> float:
+        """The greatest surplus of the nodes around a point, and of their neighbours."""
+        wider = [(*ends, *_neighbours(nodes, ends[0], ends[-1])) for nodes, ends in zip(coarse, around)]
+        return max(float(self.surplus[self._flat(corner)]) for corner in product(*wider))
 
     def _error(
         self, index: tuple[int, ...], around: list[tuple[int, ...]], coarse: list[list[int]]
@@ -180,7 +202,10 @@ class Refinement:
                 return math.inf
         return worst if math.isfinite(worst) else math.inf
 
-    def _interpolate(self, point: int, index: tuple[int, ...], around: list[tuple[int, ...]]) -> None:
+    def _interpolate(
+        self, index: tuple[int, ...], around: list[tuple[int, ...]]
+    ) -> tuple[tuple[int, ...], tuple[float, ...], float]:
+        """The points around one, their weights, and the height that follows."""
         shares = [
             (1.0,) if len(ends) == 1 else
             ((ends[1] - i) / (ends[1] - ends[0]), (i - ends[0]) / (ends[1] - ends[0]))
@@ -188,9 +213,7 @@ class Refinement:
         ]  # fmt: skip
         parents = tuple(self._flat(corner) for corner in product(*around))
         weights = tuple(math.prod(each) for each in product(*shares))
-        self.interpolated.append(Interpolated(point, parents, weights))
-        self.status[point] = _INTERPOLATED
-        self.height[point] = np.dot(weights, self.height[list(parents)])
+        return parents, weights, float(np.dot(weights, self.height[list(parents)]))
 
     # Trajectories
 
@@ -234,11 +257,11 @@ def _bracket(nodes: Sequence[int], i: int) -> tuple[int, ...]:
 
 def _neighbours(nodes: Sequence[int], a: int, b: int) -> Iterator[int]:
     """The nodes before a and after b."""
-    at = bisect_left(nodes, a)
-    if at > 0:
-        yield nodes[at - 1]
-    if at + 2 < len(nodes):
-        yield nodes[at + 2]
+    before, after = bisect_left(nodes, a) - 1, bisect_left(nodes, b) + 1
+    if before >= 0:
+        yield nodes[before]
+    if after < len(nodes):
+        yield nodes[after]
 
 
 def _second_derivative(at: Sequence[int], values: Sequence[float]) -> float:
