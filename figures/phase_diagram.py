@@ -8,6 +8,8 @@ sigma). Lines: where that median is the length of a training in the papers, simu
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 from _run import Script
 from rich.console import Console
@@ -38,7 +40,7 @@ def main() -> None:
             axes, out=script.path(".zarr"), steps=script.steps, trajectories=script.trajectories,
             seed=script.seed, progress=lambda done, chunks: bar.update(task, advance=done),
         )  # fmt: skip
-    print(sweep)
+    print(sweep, file=sys.stderr)
     figure = sweep.plot(title="When does an idle weight die?")
     kept = ["first_passage", "first_passage_interval", "share_passed", "share_below", "diverged"]
     data = sweep.to_xarray()[kept].load()

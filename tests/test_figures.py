@@ -16,13 +16,16 @@ import xarray
 FIGURES = Path(__file__).parent.parent / "figures"
 
 
-def draw(script: str, out: Path, *options: str) -> tuple[dict[str, Any], xarray.Dataset]:
-    """Run a script; its note and its data."""
+def draw(
+    script: str, out: Path, *options: str, more: tuple[str, ...] = ()
+) -> tuple[dict[str, Any], xarray.Dataset]:
+    """Run a script, which leaves `more` files besides the usual; its note and its data."""
     command = [sys.executable, "-W", "error", FIGURES / f"{script}.py", "--out", out, *options]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     written = [out / f"{script}.{suffix}" for suffix in ("png", "pdf", "nc", "json")]
     assert done.stdout.split() == [str(path) for path in written]
-    assert sorted(out.iterdir()) == sorted(written)
+    others = [out / f"{script}.{suffix}" for suffix in more]
+    assert sorted(out.iterdir()) == sorted(written + others)
     about = json.loads(written[3].read_text())
     assert about["script"] == f"figures/{script}.py"
     assert {"regdyn_version", "matplotlib_version", "machine", "seed"} <= set(about)
@@ -96,3 +99,18 @@ def test_forecast(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_objects(tmp_path: Path) -> None:
     _, data = draw("objects", tmp_path, "--trajectories", "2", "--seed", "3")
     assert {30, 2, 64} <= set(data.sizes.values())
+
+
+def test_phase_diagram(tmp_path: Path) -> None:
+    small = ("--steps", "2000", "--trajectories", "16", "--points", "7")
+    about, data = draw("phase_diagram", tmp_path, *small, more=("zarr",))
+    assert about["points"] == 7
+    median = data["first_passage"].sel(level=0.5)
+    assert median.sizes == {"optimizer": 7, "regularization": 2, "lam": 7, "sigma": 7}
+    # At lambda 0.1 and little noise Adam with L2 dies within 1,500 steps, with decoupled decay never.
+    corner = median.sel(optimizer="adam", lam=0.1, sigma=1e-8, method=None)
+    assert 1000 < corner.sel(regularization="l2") < 1500
+    assert np.isinf(corner.sel(regularization="decoupled"))
+    # Drawn again, it is read from the store.
+    again, _ = draw("phase_diagram", tmp_path, *small, more=("zarr",))
+    assert again["sweep_seconds"] == about["sweep_seconds"]

@@ -324,8 +324,7 @@ def _columns(data: xarray.Dataset, dims: Sequence[str], count: int) -> int:
 
 def _colors(values: xarray.DataArray, quantity: Quantity) -> tuple[Normalize, Colormap]:
     finite = values.values[np.isfinite(values.values)]
-    colors = matplotlib.colormaps["viridis"].copy()
-    colors.set_bad("white")
+    colors = matplotlib.colormaps["viridis"]  # white where there is nothing to show
     if not quantity.log:
         return Normalize(0, 1), colors
     finite = finite[finite > 0]
