@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import queue
 import signal
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import CancelledError
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import dask
@@ -59,8 +59,9 @@ class Dask(Executor):
     def __init__(self, scheduler: str | None = None, workers: int | None = None) -> None:
         self._cluster = None
         # A dashboard and log lines are the cluster's own affair.
-        for name in ("distributed.worker", "distributed.nanny", "distributed.scheduler"):
-            logging.getLogger(name).setLevel(logging.CRITICAL)
+        logging.getLogger("distributed").setLevel(logging.CRITICAL)
+        for part in ("client", "core", "nanny", "scheduler", "worker"):
+            logging.getLogger(f"distributed.{part}").setLevel(logging.CRITICAL)
         if scheduler is None:
             settings = {"distributed.scheduler.allowed-failures": DEATHS}
             with dask.config.set(settings), _deaf_to_ctrl_c():
@@ -121,7 +122,7 @@ class Dask(Executor):
         self._client.subscribe_topic(_TOPIC, on_event)
         try:
             while more or waiting:
-                room = AHEAD * max(1, sum(self._client.nthreads().values()))
+                room = AHEAD * max(1, self._threads())
                 while more and len(waiting) < room:
                     try:
                         submit(*next(numbered))
@@ -138,9 +139,18 @@ class Dask(Executor):
                 else:
                     yield index, result
         finally:
-            self._client.unsubscribe_topic(_TOPIC)
-            if waiting:
-                self._client.cancel(list(waiting), force=True)
+            # A scheduler that has gone has nothing left to be told.
+            with suppress(OSError, TimeoutError):
+                self._client.unsubscribe_topic(_TOPIC)
+                if waiting:
+                    self._client.cancel(list(waiting), force=True)
+
+    def _threads(self) -> int:
+        """Threads of all workers that are there now."""
+        try:
+            return sum(self._client.nthreads().values())
+        except (OSError, TimeoutError):
+            raise WorkerLost("the scheduler has gone") from None
 
     def _next(self, ended: queue.SimpleQueue[Future]) -> Future:
         """The next future that has ended, as long as there is a scheduler that could say so."""
@@ -158,7 +168,7 @@ class Dask(Executor):
             return future.result()
         except KilledWorker:
             raise WorkerLost(f"{DEATHS} workers died over the same work") from None
-        except asyncio.CancelledError:
+        except CancelledError:
             raise WorkerLost("the scheduler has gone") from None
 
     def close(self) -> None:

@@ -313,7 +313,7 @@ class Saving:
         )
 
 
-def refine(
+def refine_map(
     store: Store,
     plan: Plan,
     executor: Executor,

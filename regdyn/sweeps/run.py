@@ -18,7 +18,7 @@ from regdyn.dynamics.result import provenance
 from regdyn.executors import Executor, InProcess
 from regdyn.executors.base import Tell, Work
 from regdyn.sweeps.plan import Plan, Task, make_plan
-from regdyn.sweeps.refine import Saving, refine
+from regdyn.sweeps.refine import Saving, refine_map
 from regdyn.sweeps.result import Sweep
 from regdyn.sweeps.store import Store, open_store
 
@@ -122,6 +122,7 @@ def complete(
     if not missing:
         return None
     begin, started = time.perf_counter(), datetime.now(UTC)
+    workers = executor.description
     done = 0
 
     def count(steps: int, whole: int) -> None:
@@ -136,12 +137,12 @@ def complete(
         if plan.precision is None:
             _complete_chunks(store, plan, missing, executor, work, count)
         else:
-            saving = refine(store, plan, executor, work, lambda steps: count(steps, 0))
+            saving = refine_map(store, plan, executor, work, lambda steps: count(steps, 0))
     finally:
         store.note(
             started=f"{started:%Y-%m-%dT%H:%M:%SZ}", seconds=round(time.perf_counter() - begin, 3),
             chunks=len(plan.chunks) - len(store.missing()), trajectory_steps=done,
-            executor=executor.name, workers=executor.description, saving=str(saving or ""),
+            executor=executor.name, workers=workers, saving=str(saving or ""),
             **provenance(),
         )  # fmt: skip
     return saving

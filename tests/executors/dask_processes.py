@@ -23,7 +23,7 @@ class Cluster:
         self._folder = folder
         self._file = folder / "scheduler.json"
         self._processes: list[subprocess.Popen[bytes]] = []
-        self._start("distributed.cli.dask_scheduler", "--port", "0", "--no-dashboard")
+        self.scheduler = self._start("distributed.cli.dask_scheduler", "--port", "0", "--no-dashboard")
         until(self._file.exists)
         self.address: str = json.loads(self._file.read_text())["address"]
 

@@ -123,6 +123,24 @@ def test_a_scheduler_without_workers(tmp_path: Path, monkeypatch: pytest.MonkeyP
             Dask(processes.address)
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_scheduler_that_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with cluster(tmp_path) as processes:
+        processes.worker()
+        with Dask(processes.address) as executor:
+            monkeypatch.setattr(dask_executor, "TIMEOUT", 1.0)
+
+            def progress(done: int, whole: int) -> None:
+                processes.scheduler.send_signal(signal.SIGKILL)
+                processes.scheduler.wait()
+
+            with pytest.raises(regdyn.WorkerLost, match="the scheduler has gone"):
+                regdyn.sweep(
+                    AXES, out=tmp_path / "map.zarr", executor=executor, progress=progress, **FIXED
+                )
+    regdyn.sweep(AXES, out=tmp_path / "map.zarr", **FIXED)
+
+
 @pytest.mark.parametrize(
     "settings, wanted",
     [
