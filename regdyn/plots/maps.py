@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     import xarray
 
 MOST_PANELS = 24
+
+TITLE_WIDTH = 28
+"""Characters of a line above a panel."""
 
 TRAINING = {
     "zhou2020, a round": 15_640,
@@ -127,8 +131,8 @@ def plot_map(
         For an axis or value that the map does not have, or more than 24 panels.
     """
     quantity = QUANTITIES[check_choice("what", what, QUANTITIES)]
-    part, held = _held(data, at or {})
-    numeric = [str(dim) for dim in part["trajectories"].dims if part[dim].dtype.kind in "fiu"]
+    part, held = _held(_by_first_parameter(data), at or {})
+    numeric = [str(dim) for dim in part["simulated"].dims if part[dim].dtype.kind in "fiu"]
     numeric = [name for name in numeric if name not in ("seed",)] or numeric
     if not numeric:
         raise InvalidParameter("x", "an axis of numbers, and this map has none")
@@ -155,9 +159,18 @@ def _usual(names: Sequence[str], wanted: Sequence[str]) -> str:
     return next((name for name in wanted if name in names), names[-1])
 
 
+def _by_first_parameter(data: xarray.Dataset) -> xarray.Dataset:
+    """A map whose parameters that go together are named by the first of them."""
+    for dim in data["simulated"].dims:
+        along = [name for name in data.coords if data[name].dims == (dim,)]
+        if along and dim not in along:
+            data = data.swap_dims({dim: along[0]})
+    return data
+
+
 def _held(data: xarray.Dataset, at: Mapping[str, Any]) -> tuple[xarray.Dataset, dict[str, Any]]:
     """The part of a map at some values of its axes, and these values."""
-    dims = [str(dim) for dim in data["trajectories"].dims]
+    dims = [str(dim) for dim in data["simulated"].dims]
     held: dict[str, Any] = {}
     for name, wanted in at.items():
         check_choice("at", name, dims)
@@ -203,7 +216,8 @@ def _called(name: str, value: Any) -> str:
 def _name(choice: Mapping[str, Any]) -> str:
     """What tells a panel or a curve from the others, the optimizer first."""
     order = sorted(choice, key=lambda name: name != "optimizer")
-    return ", ".join(_called(name, choice[name]) for name in order)
+    text = ", ".join(_called(name, choice[name]) for name in order)
+    return textwrap.fill(text, TITLE_WIDTH, break_long_words=False)
 
 
 @dataclass(frozen=True)
@@ -272,7 +286,7 @@ def _panels(
     predicted: Predicted | None,
     title: str | None,
 ) -> Figure:
-    dims = [str(dim) for dim in data["trajectories"].dims if dim not in (x, y)]
+    dims = [str(dim) for dim in data["simulated"].dims if dim not in (x, y)]
     dims.sort(key=lambda dim: data.sizes[dim])  # the most in a row
     choices = list(_choices(data, dims))
     if len(choices) > MOST_PANELS:
@@ -348,7 +362,7 @@ def _draw_cells(
     shown = np.where(np.isfinite(values), values, np.nan)[order]
     ax.pcolormesh(*edges, shown, norm=norm, cmap=colors, rasterized=True)
     x, y = names
-    most = (part["diverged"] > 0.5 * part["trajectories"]).transpose(y, x).values[order]
+    most = (part["diverged"] > 0.5 * part["simulated"]).transpose(y, x).values[order]
     never = np.isposinf(values)[order] & ~most
     for mask, color, label in (
         (never, _NEVER, "the median never passes"),
@@ -418,7 +432,7 @@ def _contour(
 
 def _caption(data: xarray.Dataset, held: Mapping[str, Any]) -> str:
     """What all panels have in common."""
-    counts = np.unique(data["trajectories"].values[data["trajectories"].values > 0])
+    counts = np.unique(data["simulated"].values[data["simulated"].values > 0])
     texts = [_called(name, value) for name, value in held.items()]
     if len(counts):
         many = f"{counts[0]:,.0f}" if len(counts) == 1 else f"{counts[0]:,.0f} to {counts[-1]:,.0f}"
@@ -434,7 +448,7 @@ def _curves(
     title: str | None,
 ) -> Figure:
     """One axis of numbers: a curve for what else varies."""
-    dims = [str(dim) for dim in data["trajectories"].dims if dim != x]
+    dims = [str(dim) for dim in data["simulated"].dims if dim != x]
     choices = list(_choices(data, dims))
     if len(choices) > MOST_PANELS:
         wanted = f"given such that at most {MOST_PANELS} curves are left ({', '.join(dims)})"
@@ -457,8 +471,13 @@ def _curves(
             shown = np.isfinite(bounds).all(axis=1) & np.isfinite(found)
             low, high = np.where(shown[:, None], bounds, np.nan).T
             ax.fill_between(at, low, high, color=line.get_color(), alpha=0.2, linewidth=0)
-    if quantity.log:
+    shown = values.values[np.isfinite(values.values)]
+    if quantity.log and np.any(shown > 0):
         ax.set_yscale("log")
+    if not len(shown):
+        last = int(data["step"].values[-1])
+        ax.text(0.5, 0.5, f"none within {last:,} steps", transform=ax.transAxes, ha="center")
+        ax.set_yticks([])
     scale.set(ax.xaxis, SYMBOLS.get(x, x))
     interval = " (band: 95 %)" if quantity.passage else ""
     ax.set_ylabel(quantity.label + interval)

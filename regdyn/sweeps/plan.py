@@ -50,6 +50,9 @@ MOST_TRAJECTORIES = 4096
 
 BOUNDS = ("low", "high")
 
+SIMULATED = "simulated"
+"""The variable that says how many trajectories of a point were simulated."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -175,7 +178,7 @@ class Task:
             threads=threads, progress=progress, notify_compile=notify_compile,
         )  # fmt: skip
         sizes = {"step": len(self.times), "level": len(LEVELS), "bound": len(BOUNDS)}
-        arrays = {"trajectories": np.array([config.trajectories for config in configs], dtype=float)}
+        arrays = {SIMULATED: np.array([config.trajectories for config in configs], dtype=float)}
         for name, observable in system.observables.items():
             shape = tuple(sizes[dim] for dim in observable.dims)
             arrays[name] = np.full((len(configs), *shape), np.nan)

@@ -37,12 +37,12 @@ def predicted_passage(
     Shape (y, x), at most `RESOLUTION` values each; infinite where the median never passes, NaN where
     the closure says nothing. Away from the lines on which it is one of `lengths`, a number says only on
     which side of them it is. None where the closure says nothing at all: for units, gradients that are
-    not Gaussian, a signal, and stds or schedules from a file.
+    not Gaussian, a signal, stds or schedules from a file, and parameters that go together.
     """
     import xarray
 
     description = json.loads(data.attrs["config"])
-    if description["system"] != "scalar":
+    if description["system"] != "scalar" or any(len(axis) > 1 for axis in description["axes"]):
         return None
     held = _parameters(description, {**at, x: data[x].values[0], y: data[y].values[0]})
     if held is None:
@@ -104,6 +104,8 @@ def _median(parameters: Mapping[str, Any]) -> float:
 
 def _parameters(description: Mapping[str, Any], at: Mapping[str, Any]) -> dict[str, Any] | None:
     """What `predict` takes for the point `at`, None for what it does not know."""
+    if any(at[name] not in values for name, values in _word_axes(description)):
+        return None  # an object, which is only known by its description
     config = _corner(description, at)
     noise, schedule = config["noise"], _schedule(config["schedule"])
     if noise["type"] != "gaussian" or config["signal"]["strength"] or schedule is None:

@@ -63,7 +63,7 @@ def test_without_a_look_at_bend_and_surplus_it_is_wrong(
 
 def test_saving(refined: regdyn.Sweep) -> None:
     data = refined.to_xarray()
-    counts = data["trajectories"].values
+    counts = data["simulated"].values
     assert refined.simulated + refined.interpolated == refined.points == 2 * 33 * 17
     assert refined.interpolated > refined.points / 3
     (session,) = refined.sessions
@@ -77,7 +77,7 @@ def test_saving(refined: regdyn.Sweep) -> None:
 def test_intervals_are_as_narrow_as_asked(refined: regdyn.Sweep) -> None:
     data = refined.to_xarray()
     low, high = np.moveaxis(data["first_passage_interval"].values, -1, 0)
-    simulated = data["trajectories"].values > 0
+    simulated = data["simulated"].values > 0
     narrow = np.isinf(low) | (high <= low * np.exp(2 * PRECISION))
     met = narrow[simulated].mean()
     assert met > 0.95
@@ -86,7 +86,7 @@ def test_intervals_are_as_narrow_as_asked(refined: regdyn.Sweep) -> None:
 
 def test_simulated_points_are_those_of_a_simulation(refined: regdyn.Sweep) -> None:
     data = refined.to_xarray()
-    counts = data["trajectories"].values
+    counts = data["simulated"].values
     for index in (np.unravel_index(counts.argmax(), counts.shape), (1, 16, 8)):
         assert counts[index] > 0
         point = data.isel(dict(zip(("optimizer", "lam", "sigma"), index)))
