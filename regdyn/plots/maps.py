@@ -324,7 +324,7 @@ def _panels(
     if drawn:
         figure.legend(
             drawn.values(), drawn.keys(), loc="outside lower center",
-            ncols=min(len(drawn), max(1, round(figure.get_figwidth() / 3.2))), handlelength=2.6,
+            ncols=min(len(drawn), max(1, int(figure.get_figwidth() / 3.8))), handlelength=2.6,
         )  # fmt: skip
     return figure
 
@@ -407,8 +407,16 @@ def _draw_lines(
         )
         for line in pieces:
             ax.plot(*line.T, scalex=False, scaley=False, **look)
-            text = next(iter(lengths)) if len(lengths) == 1 else "the training lengths"
+            text = _listed(lengths)
             drawn.setdefault(f"{kind}: median at {text}", Line2D([], [], **look))
+
+
+def _listed(lengths: Mapping[str, int]) -> str:
+    """The lengths in words: the name of a single one, the steps of several."""
+    if len(lengths) == 1:
+        return next(iter(lengths))
+    *most, last = (f"{length:,}" for length in lengths.values())
+    return f"{', '.join(most)} and {last} steps"
 
 
 def _contour(

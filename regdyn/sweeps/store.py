@@ -294,5 +294,11 @@ def read_dataset(path: str | os.PathLike[str]) -> xarray.Dataset:
     """
     import xarray
 
-    _description(Path(path), "store", "the store of a sweep")
-    return xarray.open_dataset(path, engine="zarr", chunks=None, consolidated=True)
+    wanted = "the store of a sweep"
+    _description(Path(path), "store", wanted)
+    try:
+        data = xarray.open_dataset(path, engine="zarr", chunks=None, consolidated=True)
+        data[MARK]
+    except Exception as error:  # whatever zarr raises where it meets the damage
+        raise InvalidParameter("store", wanted, f"{path}, which is damaged ({error})") from None
+    return data
