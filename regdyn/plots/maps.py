@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import textwrap
@@ -75,7 +76,9 @@ class Quantity:
 
 def _last_spread(data: xarray.Dataset) -> xarray.DataArray:
     name = "std" if "std" in data else "activation_std"
-    return data[name].sel(step=data["steps"]) if "steps" in data else data[name].isel(step=-1)
+    if "steps" not in data:
+        return data[name].isel(step=-1)
+    return data[name].sel(step=data["steps"], method="pad")
 
 
 QUANTITIES = {
@@ -179,20 +182,30 @@ def _held(data: xarray.Dataset, at: Mapping[str, Any]) -> tuple[xarray.Dataset, 
             try:
                 number = float(wanted)
             except (TypeError, ValueError):
-                raise InvalidParameter("at", f"{name}=NUMBER", wanted) from None
+                number = math.nan
+            if not math.isfinite(number):
+                raise InvalidParameter("at", f"{name}=NUMBER", wanted)
             index = int(np.argmin(np.abs(values - number)))
         else:
-            index = values.tolist().index(check_choice("at", str(wanted), map(str, values)))
+            texts = [str(value) for value in values]
+            index = texts.index(check_choice("at", str(wanted), texts))
         data = data.isel({name: index})
         held[name] = values[index].item() if isinstance(values[index], np.generic) else values[index]
     return data, held
+
+
+def _steps(data: xarray.Dataset) -> int:
+    """Steps of the longest trajectories."""
+    if "steps" in data:
+        return int(data["steps"].max())
+    return int(json.loads(data.attrs["config"])["configurations"][0]["steps"])
 
 
 def _lengths(data: xarray.Dataset, training: Sequence[int] | None) -> dict[str, int]:
     """Lengths of a training by name."""
     if training is not None:
         return {f"{length:,} steps": length for length in training}
-    last = int(data["step"].values[-1])
+    last = _steps(data)
     reached = {f"{n:,} steps ({name})": n for name, n in TRAINING.items() if n <= last}
     return reached or {f"{last:,} steps": last}
 
@@ -317,7 +330,11 @@ def _panels(
     for ax in grid.flat[len(choices) :]:
         ax.remove()
     figure.colorbar(
-        ScalarMappable(norm, colors), ax=grid, label=quantity.label, fraction=0.05, aspect=30
+        ScalarMappable(norm, colors),
+        ax=list(grid.flat[: len(choices)]),
+        label=quantity.label,
+        fraction=0.05,
+        aspect=30,
     )
     lines = [title, _caption(data, held)]
     figure.suptitle("\n".join(filter(None, lines)), x=0.01, ha="left")
@@ -360,6 +377,8 @@ def _draw_cells(
     order = np.ix_(np.argsort(scales[1].values), np.argsort(scales[0].values))
     edges = scales[0].edges, scales[1].edges
     shown = np.where(np.isfinite(values), values, np.nan)[order]
+    if isinstance(norm, LogNorm) and norm.vmin is not None:
+        shown = np.maximum(shown, norm.vmin)  # 0 is dead from the start
     ax.pcolormesh(*edges, shown, norm=norm, cmap=colors, rasterized=True)
     x, y = names
     most = (part["diverged"] > 0.5 * part["simulated"]).transpose(y, x).values[order]
@@ -398,13 +417,11 @@ def _draw_lines(
             "color": color, "linestyle": dashes, "linewidth": 1.4,
             "path_effects": [withStroke(linewidth=2.6, foreground="black")],
         }  # fmt: skip
-        pieces = (
-            []
-            if values is None
-            else [
-                line for length in lengths.values() for line in _contour(values, scales, names, length)
-            ]
-        )
+        if values is None:
+            continue
+        # Nothing is simulated beyond the last step.
+        drawn_lengths = (n for n in lengths.values() if kind == "predicted" or n <= _steps(part))
+        pieces = [line for length in drawn_lengths for line in _contour(values, scales, names, length)]
         for line in pieces:
             ax.plot(*line.T, scalex=False, scaley=False, **look)
             text = _listed(lengths)
@@ -428,6 +445,8 @@ def _contour(
     """Pieces of the line on which `found` is `length`, each (points, 2), as drawn."""
     from contourpy import contour_generator
 
+    if min(found.shape) < 2:
+        return []
     across, up = names
     found = found.transpose(up, across)
     x, y = (scale.to_drawn(found[name].values.astype(float)) for scale, name in zip(scales, names))
@@ -444,7 +463,8 @@ def _caption(data: xarray.Dataset, held: Mapping[str, Any]) -> str:
     texts = [_called(name, value) for name, value in held.items()]
     if len(counts):
         many = f"{counts[0]:,.0f}" if len(counts) == 1 else f"{counts[0]:,.0f} to {counts[-1]:,.0f}"
-        texts.append(f"{many} trajectories a point, {int(data['step'].values[-1]):,} steps")
+        length = "" if "steps" in (*data.dims, *held) else f", {_steps(data):,} steps"
+        texts.append(f"{many} trajectories a point{length}")
     return ", ".join(texts)
 
 
@@ -483,8 +503,7 @@ def _curves(
     if quantity.log and np.any(shown > 0):
         ax.set_yscale("log")
     if not len(shown):
-        last = int(data["step"].values[-1])
-        ax.text(0.5, 0.5, f"none within {last:,} steps", transform=ax.transAxes, ha="center")
+        ax.text(0.5, 0.5, f"none within {_steps(data):,} steps", transform=ax.transAxes, ha="center")
         ax.set_yticks([])
     scale.set(ax.xaxis, SYMBOLS.get(x, x))
     interval = " (band: 95 %)" if quantity.passage else ""

@@ -16,6 +16,9 @@ from regdyn.errors import InvalidParameter
 MOST_VALUES = 10**7
 """Values of one axis."""
 
+MOST_DIGITS = 20
+"""Of a whole number: 2^64 has as many."""
+
 FORMS = "values and ranges FROM:TO:N or FROM:TO:logN, separated by commas"
 
 
@@ -74,21 +77,23 @@ def _numbers(name: str, text: str, item: str, column: int, whole: bool) -> list[
     digits = spacing.removeprefix("log")
     if not (digits.isascii() and digits.isdigit()):
         raise _refuse(name, text, at, f"{spacing or 'nothing'} is neither N nor logN")
-    count = int(digits)
+    count = int(digits) if len(digits) <= MOST_DIGITS else MOST_VALUES + 1
     if not 2 <= count <= MOST_VALUES:
         raise _refuse(name, text, at, f"N must be in [2, {MOST_VALUES}]")
     if low == high:
         raise _refuse(name, text, column, "FROM and TO are the same")
+    if not math.isfinite(float(high) - float(low)):
+        raise _refuse(name, text, column, "FROM and TO are too far apart")
     if log and not (low > 0 and high > 0):
         where = columns[0] if low <= 0 else columns[1]
         raise _refuse(name, text, where, "a log range needs FROM and TO above 0")
-    spaced = np.geomspace(low, high, count) if log else np.linspace(low, high, count)
+    spaced = np.geomspace(low, high, count) if log else np.linspace(float(low), float(high), count)
     return [float(round(x)) if whole else float(x) for x in spaced.tolist()]
 
 
 def _number(name: str, text: str, part: str, column: int, whole: bool) -> float:
-    if whole and part.isascii() and part.isdigit():
-        return int(part)  # of any size, where a float would round it
+    if whole and part.isascii() and part.isdigit() and len(part) <= MOST_DIGITS:
+        return int(part)  # where a float would round it
     try:
         value = float(part)
     except ValueError:

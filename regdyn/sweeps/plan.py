@@ -22,9 +22,11 @@ from regdyn.dynamics.schedules import Table
 from regdyn.errors import InvalidParameter
 from regdyn.files import load_numbers
 from regdyn.fingerprint import fingerprint
+from regdyn.optimizers import Optimizer
 from regdyn.parameters import check_choice, check_integer, check_number
 from regdyn.sweeps.axes import Axis, Chunks, Grid
 from regdyn.sweeps.systems import (
+    RULE_PARAMETERS,
     SYSTEMS,
     WORDS,
     SweptSystem,
@@ -41,6 +43,9 @@ CHUNK_COUNT = 64
 
 CHUNK_POINTS = 2**14
 """Points of a chunk at most."""
+
+MOST_RULES = 20_000
+"""Combinations of hyperparameters that are all made beforehand, to see that they go together."""
 
 TRAJECTORIES = 64
 """Of a point, unless told."""
@@ -99,6 +104,10 @@ class Plan:
         return 1 + sum(math.prod(self.shape(name)) for name in self.system.observables)
 
     @property
+    def _follows_steps(self) -> bool:
+        return isinstance(self.fixed.get("schedule"), str) and "steps" not in self.fixed
+
+    @property
     def _fixed(self) -> dict[str, Any]:
         return {**self.fixed, "times": self.times}
 
@@ -139,13 +148,15 @@ class Plan:
         return {
             "system": self.system.name,
             "axes": [
-                {name: _listed(values) for name, values in axis.values.items()}
+                {name: _listed(name, values) for name, values in axis.values.items()}
                 for axis in self.grid.axes
             ],
             "configurations": [describe(config) for config in corners],
             "times": self.times.tolist(),
             "chunk": list(self.chunks.chunk),
             "made_by": fingerprint(),
+            # One that follows the steps of each point does not show in the configurations.
+            **({"schedule": self.fixed["schedule"]} if self._follows_steps else {}),
             **({} if self.precision is None else {"refine": [self.precision, self.most]}),
         }
 
@@ -221,7 +232,7 @@ def make_plan(
         for name in ("steps", "trajectories")
     }
     given |= {name: values[0] for name, values in counts.items() if name in given}
-    check_hyperparameters(axes, axes.get("optimizer", [given.get("optimizer")]))
+    check_hyperparameters(axes, given, axes.get("optimizer", [given.get("optimizer")]))
     ends = sorted(set(counts["steps"]))
     recorded = _sparse_times(ends) if times is None else check_times(times, ends[-1])
     _check_values(swept, grid, given, recorded)
@@ -249,9 +260,23 @@ def _read(name: str, value: Any) -> Any:
     return value
 
 
-def _listed(values: Sequence[Any]) -> Any:
-    """Values as plain JSON, very many of them as their hash."""
-    return describe(np.asarray(values) if len(values) > 10_000 else list(values))
+def label(value: Any) -> Any:
+    """A number or a word as it is, an optimizer by what tells it from its defaults, others in full."""
+    if isinstance(value, Optimizer):
+        defaults = type(value)().parameters()  # type: ignore[call-arg]
+        own = [f"{k}={v:g}" for k, v in value.parameters().items() if v != defaults[k]]
+        return f"{value.name}({', '.join(own)})" if own else value.name
+    return value if isinstance(value, (str, bool, int, float)) else repr(value)
+
+
+def _listed(name: str, values: Sequence[Any]) -> Any:
+    """Values as plain JSON, those in files and very many ones as their hash."""
+    if len(values) > 10_000:
+        return describe(np.asarray(values))
+    files = {value: _read(name, value) for value in values if isinstance(value, str)}
+    return [
+        label(value) if files.get(value, value) is value else describe(files[value]) for value in values
+    ]
 
 
 def _default_optimizer(system: SweptSystem) -> str:
@@ -292,6 +317,12 @@ def _check_values(
     system: SweptSystem, grid: Grid, fixed: Mapping[str, Any], times: NDArray[np.int64]
 ) -> None:
     """Configure a point for each value of each axis, under each combination of words."""
+    rules = math.prod(len(axis) for axis in grid.axes if RULE_PARAMETERS & set(axis.values))
+    if rules <= MOST_RULES:
+        parts = [
+            axis if RULE_PARAMETERS & set(axis.values) else axis.part(slice(1)) for axis in grid.axes
+        ]
+        configurations(system, {**fixed, "times": times}, Grid(tuple(parts)).points())
     for axis in grid.axes:
         parts = [
             each.part(slice(None) if each is axis or WORDS & set(each.values) else slice(1))

@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 
 from regdyn.dynamics.result import provenance
 from regdyn.errors import InvalidParameter
-from regdyn.optimizers import Optimizer
-from regdyn.sweeps.plan import SIMULATED, Plan
+from regdyn.sweeps.plan import SIMULATED, Plan, label
 
 if TYPE_CHECKING:
     import xarray
@@ -272,16 +271,7 @@ def _coordinate(values: Sequence[Any]) -> NDArray:
     """The values of an axis as numbers, or as words where they are none."""
     if all(isinstance(value, (bool, int, float)) for value in values):
         return np.asarray(values)
-    return np.asarray([_label(value) for value in values])
-
-
-def _label(value: Any) -> str:
-    """A word as it is, an optimizer by what tells it from its defaults."""
-    if isinstance(value, Optimizer):
-        defaults = type(value)().parameters()  # type: ignore[call-arg]
-        own = [f"{k}={v:g}" for k, v in value.parameters().items() if v != defaults[k]]
-        return f"{value.name}({', '.join(own)})" if own else value.name
-    return value if isinstance(value, str) else repr(value)
+    return np.asarray([str(label(value)) for value in values])
 
 
 def read_dataset(path: str | os.PathLike[str]) -> xarray.Dataset:

@@ -34,6 +34,9 @@ WORDS = {"optimizer", "regularization", "schedule", "noise", "trace", "dtype"}
 """Parameters that are words."""
 
 _HYPERPARAMETERS = ("lr", *rule_parameters())
+RULE_PARAMETERS = {"optimizer", *_HYPERPARAMETERS}
+"""Parameters of which an optimizer is made."""
+
 _ENSEMBLE = ("lam", "regularization", "threshold", "steps", "trajectories", "dtype", "seed")
 
 
@@ -137,7 +140,9 @@ def _rule(point: Mapping[str, Any]) -> Optimizer:
             if point.get(name) is not None:
                 raise InvalidParameter(name, "used with the name of an optimizer", optimizer)
         return optimizer
-    return make_optimizers([optimizer], point)[0]
+    rule = OPTIMIZERS[check_choice("optimizer", optimizer, OPTIMIZERS)]
+    own = {name: point[name] for name in rule.parameter_names() if point.get(name) is not None}
+    return rule(**own)
 
 
 def _schedule(point: Mapping[str, Any]) -> Any:
@@ -265,12 +270,20 @@ def check_axis(system: SweptSystem, name: str) -> None:
     check_choice(f"axis of system {system.name}", name, system.parameters)
 
 
-def check_hyperparameters(names: Iterable[str], optimizers: Iterable[Any]) -> None:
-    """Raise InvalidParameter if one of the optimizers lacks a hyperparameter that is an axis."""
-    for name in names:
-        for optimizer in optimizers:
-            rule = type(optimizer) if isinstance(optimizer, Optimizer) else OPTIMIZERS[optimizer]
+def check_hyperparameters(
+    axes: Iterable[str], fixed: Mapping[str, Any], optimizers: Iterable[Any]
+) -> None:
+    """Raise InvalidParameter for a hyperparameter that optimizers lack.
+
+    One that is an axis must be all of theirs, one that is fixed somebody's, as in `regdyn simulate`.
+    """
+    names = [each for each in optimizers if not isinstance(each, Optimizer)]
+    rules = [OPTIMIZERS[check_choice("optimizer", name, OPTIMIZERS)] for name in names]
+    for name in axes:
+        for rule in rules:
             if name in _HYPERPARAMETERS and name not in rule.parameter_names():
                 having = [each.name for each in OPTIMIZERS.values() if name in each.parameter_names()]
                 wanted = f"an axis of optimizers that have it ({', '.join(having)})"
                 raise InvalidParameter(name, wanted, rule.name)
+    if names:
+        make_optimizers(names, fixed)

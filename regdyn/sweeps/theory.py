@@ -51,7 +51,8 @@ def predicted_passage(
     found = _near_lines(
         lambda j, i: _median({**held, x: float(xs[i]), y: float(ys[j])}), (len(ys), len(xs)), lengths
     )
-    return xarray.DataArray(found, {y: ys, x: xs}, (y, x))
+    ordered = xarray.DataArray(found, {y: ys, x: xs}, (y, x))
+    return ordered.sel({name: [v for v in data[name].values if v in ordered[name]] for name in (y, x)})
 
 
 def _near_lines(
@@ -90,6 +91,7 @@ def _near_lines(
 
 
 def _some(values: np.ndarray) -> np.ndarray:
+    values = np.sort(values)
     index = np.linspace(0, len(values) - 1, min(len(values), RESOLUTION)).round().astype(int)
     return np.asarray(values[index])
 
@@ -108,6 +110,8 @@ def _parameters(description: Mapping[str, Any], at: Mapping[str, Any]) -> dict[s
         return None  # an object, which is only known by its description
     config = _corner(description, at)
     noise, schedule = config["noise"], _schedule(config["schedule"])
+    if "schedule" in description:
+        return None  # one that follows the steps of each point
     if noise["type"] != "gaussian" or config["signal"]["strength"] or schedule is None:
         return None
     stds = noise["sigma"]
