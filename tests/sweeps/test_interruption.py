@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +26,20 @@ COMMAND = (
 )
 
 
-def start(folder: Path, *more: str, prepare: Callable[[], None] | None = None) -> Any:
+_SCRIPT = """
+import resource, signal, sys
+from regdyn.cli import main
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever started the tests
+{prepare}
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def start(folder: Path, *more: str, prepare: str = "") -> Any:
     """The command, in a session of its own."""
     return subprocess.Popen(
-        [sys.executable, "-m", "regdyn", *COMMAND.split(), *more], cwd=folder, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=prepare, start_new_session=True,
+        [sys.executable, "-c", _SCRIPT.format(prepare=prepare), *COMMAND.split(), *more],
+        cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
         env={**os.environ, "PYTHONWARNINGS": "ignore"},
     )  # fmt: skip
 
@@ -106,9 +113,7 @@ def test_no_room_left(tmp_path: Path, reference: dict[str, bytes]) -> None:
     # Files of more than so many bytes cannot be written, as on a disk that is full.
     largest = max(len(data) for name, data in reference.items() if name.startswith("abs_quantile/4"))
 
-    def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (largest - 1, largest - 1))
-
+    limit = f"resource.setrlimit(resource.RLIMIT_FSIZE, ({largest - 1}, {largest - 1}))"
     regdyn.sweep({"lam": AXES["lam"]}, out=tmp_path / "map.zarr", **FIXED)
     for chunk in ("4", "5", "6"):
         (tmp_path / "map.zarr" / MARK / chunk).unlink()
