@@ -175,7 +175,11 @@ def _description(
     """The description in a store; InvalidParameter for what is none."""
     try:
         attributes = json.loads((target / ".zattrs").read_text())
-        return dict(json.loads(attributes["config"]))
+        description = dict(json.loads(attributes["config"]))
+        # Another program may call an attribute of its own "config": its data are not ours to replace.
+        if attributes["sha256"] != _hash(description) or not {"axes", "made_by"} <= set(description):
+            raise KeyError("sha256")
+        return description
     except (OSError, ValueError, KeyError, TypeError):
         got = f"{target}, which is something else" if target.exists() else f"{target}, which is missing"
         raise InvalidParameter(name, wanted, got) from None
