@@ -50,7 +50,7 @@ def plot(**options: Any) -> None:
 
     Example:
 
-      regdyn plot map.zarr --at optimizer=adam --training 10000
+      regdyn plot map.zarr --training 1000,10000
     """
     from regdyn.files import check_target
     from regdyn.plots import plot_format
@@ -59,12 +59,16 @@ def plot(**options: Any) -> None:
 
     sweep = Sweep(options["store"])
     target = options["out"] or Path(sweep.path.with_suffix(".png").name)
-    plot_format(target)
+    if not target.is_dir():
+        plot_format(target, "out")
     check_target("out", target, options["force"])
     training = options["training"]
-    lengths = None if training is None else parse_numbers("training", training, whole=True)
-    if lengths is not None and min(lengths) < 1:
-        raise InvalidParameter("training", "steps >= 1", training)
+    lengths = None
+    if training is not None:
+        numbers = parse_numbers("training", training, whole=True)
+        if min(numbers) < 1 or any(number % 1 for number in numbers):
+            raise InvalidParameter("training", "steps >= 1", training)
+        lengths = [int(number) for number in numbers]
     sweep.save_plot(
         target, force=options["force"], theory=options["theory"], what=options["what"],
         x=options["x"], y=options["y"], at=_held(options["at"] or []), training=lengths,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import math
 import sys
 from functools import partial
 from pathlib import Path
@@ -21,7 +22,7 @@ from regdyn.cli.options import (
     say_compiling,
     split,
 )
-from regdyn.errors import Interrupted, WorkerLost
+from regdyn.errors import Interrupted, InvalidParameter, WorkerLost
 from regdyn.optimizers import OPTIMIZERS, REGULARIZATIONS
 from regdyn.parameters import check_choice
 
@@ -143,7 +144,7 @@ def sweep(**options: Any) -> None:
 
     Example:
 
-      regdyn sweep --opt adam,sgd --lam 1e-5:1e-1:log9 --sigma 1e-6:1e-4:log5 --out map.zarr
+      regdyn sweep --lam 1e-5:1e-1:log9 --sigma 1e-6:1e-4:log5 --out map.zarr
     """
     from regdyn.dynamics.ensemble import nothing
     from regdyn.executors import InProcess, make_executor
@@ -158,6 +159,8 @@ def sweep(**options: Any) -> None:
         plot_format(options["plot"])
         check_target("plot", options["plot"], options["force"])
     plan = _plan(options)
+    if options["plot"] is not None:
+        _check_drawable(plan)
     executor = make_executor(
         options["executor"], workers=options["workers"], scheduler=options["scheduler"],
         threads=options["threads"],
@@ -192,6 +195,21 @@ def sweep(**options: Any) -> None:
         print(json.dumps(_summary(result), indent=1))
     elif not options["quiet"]:
         _print(result)
+
+
+def _check_drawable(plan: Plan) -> None:
+    """Before anything is simulated: a map needs an axis of numbers, and few panels."""
+    from regdyn.plots.maps import MOST_PANELS
+
+    first = [next(iter(axis.values.values())) for axis in plan.grid.axes]
+    numbers = [len(v) for v in first if all(type(each) in (int, float) for each in v)]
+    if not numbers:
+        raise InvalidParameter("plot", "used with an axis of numbers")
+    # Two axes of numbers at most lie within a panel; which, regdyn plot lets one choose.
+    panels = plan.grid.size / math.prod(sorted(numbers)[-2:])
+    if panels > MOST_PANELS:
+        wanted = f"used where at most {MOST_PANELS} panels are left (regdyn plot --at holds axes)"
+        raise InvalidParameter("plot", wanted, f"{panels:.0f}")
 
 
 def _announcement(plan: Plan, whole: int, workers: str) -> str:

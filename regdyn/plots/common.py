@@ -49,12 +49,12 @@ def save_figure(figure: Figure, path: str | os.PathLike[str], force: bool = Fals
         figure.savefig(temporary, format=suffix[1:], metadata=FORMATS[suffix])
 
 
-def plot_format(path: str | os.PathLike[str]) -> str:
-    """The suffix of `path` if a picture can be saved there, else InvalidParameter."""
+def plot_format(path: str | os.PathLike[str], name: str = "plot") -> str:
+    """The suffix of `path` if a picture can be saved there, else InvalidParameter called `name`."""
     suffix = os.path.splitext(path)[1].lower()
     if suffix not in FORMATS:
         *others, last = FORMATS
-        raise InvalidParameter("plot", f"a file that ends in {', '.join(others)} or {last}", path)
+        raise InvalidParameter(name, f"a file that ends in {', '.join(others)} or {last}", path)
     return suffix
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -219,7 +219,9 @@ def make_plan(
     for name in axes:
         if name in fixed:
             raise InvalidParameter(name, "either an axis or fixed")
-    grid = Grid(_joined({name: _values(name, values) for name, values in axes.items()}, zip))
+    listed = {name: _values(name, values) for name, values in axes.items()}
+    together = {name for group in zip for name in group}
+    grid = Grid(_joined({n: v if n in together else _different(v) for n, v in listed.items()}, zip))
     given: dict[str, Any] = {
         "optimizer": _default_optimizer(swept),
         "steps": EnsembleConfig.steps,
@@ -284,12 +286,17 @@ def _default_optimizer(system: SweptSystem) -> str:
 
 
 def _values(name: str, values: Sequence[Any] | NDArray) -> tuple[Any, ...]:
-    """The values of an axis, each once, as Python's own numbers."""
+    """The values of an axis as Python's own numbers."""
     listed = values.tolist() if isinstance(values, np.ndarray) else list(values)
     listed = [value.item() if isinstance(value, np.generic) else value for value in listed]
     if not listed:
         raise InvalidParameter(name, "given at least one value")
     return tuple(listed)
+
+
+def _different(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Each value once."""
+    return tuple(dict.fromkeys(values)) if all(isinstance(v, Hashable) for v in values) else values
 
 
 def _joined(values: Mapping[str, tuple[Any, ...]], zip: Sequence[Sequence[str]]) -> tuple[Axis, ...]:

@@ -129,13 +129,13 @@ def open_store(path: str | os.PathLike[str], plan: Plan, force: bool = False) ->
     if target.suffix != ".zarr":
         raise InvalidParameter("out", "a folder that ends in .zarr", target)
     description = json.loads(json.dumps(plan.description()))
-    if target.exists() and not force:
-        _check_same(target, description)
+    there = _description(target) if target.exists() else None
+    if there is not None and there != description and not force:
+        raise _another(target, there, description)
+    if there == description:
         if not os.access(target, os.W_OK):
             raise InvalidParameter("out", "a writable folder", target)
-    elif target.exists():
-        _description(target)
-    if force or not target.exists():
+    else:
         _check_place(target)
         _check_room(target.parent, plan)
         _create(target, plan, description)
@@ -185,15 +185,15 @@ def _description(
         raise InvalidParameter(name, wanted, got) from None
 
 
-def _check_same(target: Path, description: Mapping[str, Any]) -> None:
-    there = _description(target)
-    if there != description:
-        held, asked = _hash(there)[:8], _hash(description)[:8]
-        raise InvalidParameter(
-            "out",
-            "a new store or one of the same sweep (--force replaces it)",
-            f"{target}, which holds sweep {held}, not {asked}: {_difference(there, description)}",
-        )
+def _another(
+    target: Path, there: Mapping[str, Any], description: Mapping[str, Any]
+) -> InvalidParameter:
+    held, asked = _hash(there)[:8], _hash(description)[:8]
+    return InvalidParameter(
+        "out",
+        "a new store or one of the same sweep (--force replaces it)",
+        f"{target}, which holds sweep {held}, not {asked}: {_difference(there, description)}",
+    )
 
 
 def _hash(description: Mapping[str, Any]) -> str:
@@ -202,6 +202,8 @@ def _hash(description: Mapping[str, Any]) -> str:
 
 def _difference(a: Any, b: Any, name: str = "") -> str:
     """The first place in which two descriptions differ, in words."""
+    if any(isinstance(x, dict) and "sha256" in x for x in (a, b)):
+        return f"other {name}"
     if isinstance(a, dict) and isinstance(b, dict):
         for key in dict.fromkeys([*a, *b]):
             if a.get(key) != b.get(key):
@@ -273,6 +275,8 @@ def _fill(path: Path, plan: Plan, description: Mapping[str, Any]) -> None:
 
 def _coordinate(values: Sequence[Any]) -> NDArray:
     """The values of an axis as numbers, or as words where they are none."""
+    if all(isinstance(value, int) for value in values) and max(values) >= 2**63:
+        return np.asarray(values, dtype=np.uint64)
     if all(isinstance(value, (bool, int, float)) for value in values):
         return np.asarray(values)
     return np.asarray([str(label(value)) for value in values])

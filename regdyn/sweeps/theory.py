@@ -97,6 +97,8 @@ def _some(values: np.ndarray) -> np.ndarray:
 
 
 def _median(parameters: Mapping[str, Any]) -> float:
+    # What a prediction does not depend on.
+    parameters = {k: v for k, v in parameters.items() if k not in ("seed", "trajectories")}
     whole = {name: int(parameters[name]) for name in ("burn_in_steps", "steps")}
     try:
         return predict(**{**parameters, **whole}).median_steps

@@ -178,6 +178,17 @@ def test_axes_keep_their_order_and_zipped_ones_stand_where_the_first_does() -> N
     assert [(p["sigma"], p["lr"]) for p in plan.grid.points()][::3] == [(1e-4, 0.1), (1e-3, 0.2)]
 
 
+def test_a_value_that_is_given_twice() -> None:
+    for values in ([1e-3, 1e-2, 1e-3], np.array([1e-3, 1e-2, 1e-2])):
+        try:
+            assert make_plan({"lam": values}).grid.shape == (2,)
+        except InvalidParameter as error:
+            assert error.name == "lam"
+    # Beside another parameter a value may come again.
+    plan = make_plan({"lam": [1e-3, 1e-3], "lr": [0.1, 0.2]}, zip=[["lam", "lr"]])
+    assert plan.grid.shape == (2,)
+
+
 def test_times_end_with_the_steps_of_a_point() -> None:
     plan = make_plan(
         {"steps": [3, 100, 20], "lam": [0.0, 0.3]}, times=[0, 3, 20, 21, 100], trajectories=8,
@@ -335,6 +346,12 @@ def test_whole_numbers_are_numbers() -> None:
 def test_order_of_keywords() -> None:
     given = {"theta0": 0.5, "threshold": 1e-2, "seed": 3, "sigma": 1e-4, "lr": 0.1}
     assert description(**given) == description(**dict(reversed(given.items())))
+
+
+def test_times_after_the_end_of_the_first_point() -> None:
+    axes = {"steps": [10, 100]}
+    some, others = (make_plan(axes, times=[0, 10, t]).description() for t in (50, 60))
+    assert some != others
 
 
 def test_a_hyperparameter_that_only_the_second_optimizer_has() -> None:

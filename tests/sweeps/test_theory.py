@@ -67,7 +67,7 @@ def predicted_lines(ax: Axes) -> list[np.ndarray]:
 
 CASES: dict[str, tuple[Map, str, str, list[int], dict[str, Any]]] = {
     "adam": ({"lam": LAM, "sigma": SIGMA}, "lam", "sigma", [5000, 20_000], {}),
-    "turned": ({"lam": LAM, "sigma": SIGMA}, "sigma", "lam", [5000], {}),
+    "turned": ({"lam": LAM[::2], "sigma": SIGMA[::2]}, "sigma", "lam", [5000], {}),
     "decoupled": (
         {"lam": 10 * LAM, "lr": LR}, "lam", "lr", [1000, 300],
         {"optimizer": "adam", "regularization": "decoupled", "steps": 1000},
