@@ -198,7 +198,8 @@ def in_parallel(
     """work(*call) for every call, on `threads` threads of which the caller's is one.
 
     When it is left, by an exception or Ctrl-C as well, nothing of the work runs any more. Work that
-    takes long looks whether `stop` has been set, as it is when one of the calls fails.
+    takes long looks whether `stop` has been set, as it is when one of the calls fails. Several callers
+    may share the threads: one that has nothing left to do does not wait until they are free.
     """
     left = deque(calls)
 
@@ -215,14 +216,15 @@ def in_parallel(
     try:
         take()
         for future in futures:
-            future.result()
+            if not future.cancel():
+                future.result()
     except BaseException:
         if stop is not None:
             stop.set()
         raise
     finally:
         left.clear()
-        wait(futures)
+        wait([future for future in futures if not future.cancel()])
 
 
 def drive(

@@ -309,7 +309,11 @@ class Run:
     compile_seconds: float
 
 
-def compiled(system: EnsembleSystem, notify_compile: Callable[[], None]) -> None:
+def nothing() -> None:
+    """What is called on compilation unless the caller asks for more."""
+
+
+def compiled(system: EnsembleSystem, notify_compile: Callable[[], None] = nothing) -> None:
     """Make sure that the kernels of a system are there."""
     if system.kernels not in _COMPILED:
         with on_compile(notify_compile):
@@ -340,7 +344,3 @@ def run_system(
         progress=progress,
     )
     return Run(statistics, time.perf_counter() - ready, ready - begin)
-
-
-def nothing() -> None:
-    """What is called on compilation unless the caller asks for more."""

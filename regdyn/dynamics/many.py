@@ -22,7 +22,7 @@ from regdyn.dynamics.engine import (
     plan_calls,
     thread_count,
 )
-from regdyn.dynamics.ensemble import EnsembleConfig, Ensembles, EnsembleSystem, compiled, nothing
+from regdyn.dynamics.ensemble import EnsembleConfig, Ensembles, EnsembleSystem, compiled
 from regdyn.dynamics.random import LANES
 
 TASK_LANES = 8192
@@ -51,7 +51,6 @@ def run_many(
     *,
     threads: int | None = None,
     progress: Progress | None = None,
-    notify_compile: Callable[[], None] = nothing,
 ) -> list[dict[str, NDArray]]:
     """Simulate every configuration and summarise its trajectories.
 
@@ -66,8 +65,6 @@ def run_many(
         All processors that this process may use where None. They change no bit.
     progress
         Told how many trajectory-steps have been done, by any thread.
-    notify_compile
-        Called once for each kernel that must be compiled.
 
     Returns
     -------
@@ -84,7 +81,7 @@ def run_many(
         for group in _cut(members, _points_of_a_task(configs[members[0]], len(members), count))
     ]
     for members in cells.values():
-        compiled(configs[members[0]].system([configs[members[0]]]), notify_compile)
+        compiled(configs[members[0]].system([configs[members[0]]]))
     results: list[dict[str, NDArray]] = [{} for _ in configs]
     stop, lock = Event(), Lock()
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable
-from functools import partial
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from itertools import islice
+from threading import Event
 from typing import Any
 
 Tell = Callable[[Any], None]
@@ -19,6 +21,10 @@ Hear = Callable[[int, Any], None]
 
 Results = Generator[tuple[int, Any], None, None]
 """Number of an item and what came of it."""
+
+
+AT_ONCE = 2
+"""Items at which this process works: the next one has begun when threads run out of the first."""
 
 
 def deaf(index: int, message: Any) -> None:
@@ -64,8 +70,16 @@ class Executor(ABC):
         self.close()
 
 
+class _Closed(Exception):
+    """Ends the work that nobody waits for any more."""
+
+
 class InProcess(Executor):
-    """One item after the other in this process, each on `threads` threads (None: all processors)."""
+    """In this process, each item on `threads` threads (None: all processors).
+
+    The next item has begun when the threads run out of work on the one before, so that none idles.
+    Whoever closes the results waits until the work tells something the next time.
+    """
 
     name = "threads"
 
@@ -73,8 +87,29 @@ class InProcess(Executor):
         self.threads = threads
 
     def run(self, work: Work, items: Iterable[Any], hear: Hear = deaf) -> Results:
-        for index, item in enumerate(items):
-            yield index, work(item, self.threads, partial(hear, index))
+        closed = Event()
+
+        def do(index: int, item: Any) -> Any:
+            def tell(message: Any) -> None:
+                if closed.is_set():
+                    raise _Closed
+                hear(index, message)
+
+            return work(item, self.threads, tell)
+
+        numbered = enumerate(items)
+        waiting: dict[Future[Any], int] = {}
+        with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="regdyn-item") as pool:
+            try:
+                while True:
+                    for index, item in islice(numbered, AT_ONCE - len(waiting)):
+                        waiting[pool.submit(do, index, item)] = index
+                    if not waiting:
+                        return
+                    for future in wait(waiting, return_when=FIRST_COMPLETED).done:
+                        yield waiting.pop(future), future.result()
+            finally:
+                closed.set()
 
     @property
     def description(self) -> str:

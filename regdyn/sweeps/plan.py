@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from regdyn.dynamics.engine import Progress
-from regdyn.dynamics.ensemble import EnsembleConfig, nothing
+from regdyn.dynamics.ensemble import EnsembleConfig, compiled, nothing
 from regdyn.dynamics.many import run_many
 from regdyn.dynamics.noise import StdTable
 from regdyn.dynamics.observables import check_times
@@ -141,17 +141,25 @@ class Plan:
         fixed = {**self.fixed, "trajectories": trajectories}
         return Task(self.system.name, tuple(map(self.grid.point, points)), fixed, self.times)
 
+    def _corners(self) -> list[EnsembleConfig]:
+        """A configuration for each combination of words: they differ by more than numbers."""
+        words = (axis if WORDS & set(axis.values) else axis.part(slice(1)) for axis in self.grid.axes)
+        return configurations(self.system, self._fixed, Grid(tuple(words)).points())
+
+    def compile(self, notify_compile: Callable[[], None] = nothing) -> None:
+        """Make sure that every kernel is there."""
+        for config in self._corners():
+            compiled(config.system([config]), notify_compile)
+
     def description(self) -> dict[str, Any]:
         """What decides every bit of the result, as plain JSON."""
-        words = (axis if WORDS & set(axis.values) else axis.part(slice(1)) for axis in self.grid.axes)
-        corners = configurations(self.system, self._fixed, Grid(tuple(words)).points())
         return {
             "system": self.system.name,
             "axes": [
                 {name: _listed(name, values) for name, values in axis.values.items()}
                 for axis in self.grid.axes
             ],
-            "configurations": [describe(config) for config in corners],
+            "configurations": [describe(config) for config in self._corners()],
             "times": self.times.tolist(),
             "chunk": list(self.chunks.chunk),
             "made_by": fingerprint(),
@@ -176,18 +184,12 @@ class Task:
         return configurations(SYSTEMS[self.system], fixed, self.points)
 
     def run(
-        self,
-        threads: int | None = None,
-        progress: Progress | None = None,
-        notify_compile: Callable[[], None] = nothing,
+        self, threads: int | None = None, progress: Progress | None = None
     ) -> dict[str, NDArray[np.float64]]:
         """Every observable and the number of trajectories, each of shape (points, …)."""
         system = SYSTEMS[self.system]
         configs = self.configs()
-        results = run_many(
-            configs, system.summarize,
-            threads=threads, progress=progress, notify_compile=notify_compile,
-        )  # fmt: skip
+        results = run_many(configs, system.summarize, threads=threads, progress=progress)
         sizes = {"step": len(self.times), "level": len(LEVELS), "bound": len(BOUNDS)}
         arrays = {SIMULATED: np.array([config.trajectories for config in configs], dtype=float)}
         for name, observable in system.observables.items():

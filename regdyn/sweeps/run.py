@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from regdyn.dynamics.ensemble import nothing
 from regdyn.dynamics.result import provenance
 from regdyn.executors import Executor, InProcess
-from regdyn.executors.base import Tell, Work
+from regdyn.executors.base import Tell
 from regdyn.sweeps.plan import Plan, Task, make_plan
 from regdyn.sweeps.refine import Saving, refine_map
 from regdyn.sweeps.result import Sweep
@@ -121,21 +121,23 @@ def complete(
     missing = store.missing()
     if not missing:
         return None
+    if isinstance(executor, InProcess):
+        # In the caller's thread, which Ctrl-C interrupts.
+        plan.compile(notify_compile)
     begin, started = time.perf_counter(), datetime.now(UTC)
     workers = executor.description
-    done = 0
+    done, lock = 0, Lock()
 
     def count(steps: int, whole: int) -> None:
         nonlocal done
-        done += steps
-        progress(steps, whole)
+        with lock:
+            done += steps
+            progress(steps, whole)
 
-    # In this process the caller's own function says that something is compiled.
-    work = _Work(notify_compile if isinstance(executor, InProcess) else nothing)
     saving = None
     try:
         if plan.precision is None:
-            _complete_chunks(store, plan, missing, executor, work, count)
+            _complete_chunks(store, plan, missing, executor, count)
         else:
             saving = refine_map(store, plan, executor, work, lambda steps: count(steps, 0))
     finally:
@@ -153,7 +155,6 @@ def _complete_chunks(
     plan: Plan,
     missing: Sequence[int],
     executor: Executor,
-    work: Work,
     progress: Progress,
 ) -> None:
     """Simulate and write chunks, each as it comes."""
@@ -199,20 +200,15 @@ class _Writer:
             self._last.result()
 
 
-class _Work:
+def work(task: Task, threads: int | None, tell: Tell) -> dict[str, NDArray]:
     """What a worker does with a task."""
+    waiting, last = 0, time.monotonic()
 
-    def __init__(self, notify_compile: Callable[[], None]) -> None:
-        self._notify = notify_compile
+    def progress(done: int) -> None:
+        nonlocal waiting, last
+        waiting += done
+        if time.monotonic() - last > TELL_EVERY:
+            tell(waiting)
+            waiting, last = 0, time.monotonic()
 
-    def __call__(self, task: Task, threads: int | None, tell: Tell) -> dict[str, NDArray]:
-        waiting, last = 0, time.monotonic()
-
-        def progress(done: int) -> None:
-            nonlocal waiting, last
-            waiting += done
-            if time.monotonic() - last > TELL_EVERY:
-                tell(waiting)
-                waiting, last = 0, time.monotonic()
-
-        return task.run(threads, progress, self._notify)
+    return task.run(threads, progress)

@@ -24,7 +24,8 @@ class Cluster:
         self._file = folder / "scheduler.json"
         self._processes: list[subprocess.Popen[bytes]] = []
         self.scheduler = self._start("distributed.cli.dask_scheduler", "--port", "0", "--no-dashboard")
-        until(self._file.exists)
+        # The file is there before it is written.
+        until(lambda: self._file.exists() and self._file.read_text().rstrip().endswith("}"))
         self.address: str = json.loads(self._file.read_text())["address"]
 
     def worker(self, preload: Path | None = None) -> subprocess.Popen[bytes]:
