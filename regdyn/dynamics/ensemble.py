@@ -33,14 +33,7 @@ from regdyn.dynamics.optimization import (
     OptimizationConfig,
 )
 from regdyn.dynamics.random import CHUNK, LANES
-from regdyn.dynamics.tables import (
-    Tables,
-    constants_table,
-    decays_table,
-    identity,
-    of_kinds,
-    stds_table,
-)
+from regdyn.dynamics.tables import Constants, Decays, Scales, Tables
 from regdyn.errors import InvalidParameter
 from regdyn.parameters import check_integer, real_array
 
@@ -198,7 +191,8 @@ class EnsembleSystem(ABC):
         self._kept = np.empty(
             (config.steps + 1 if config.keep else 0, config.keep, self.n_parameters), self.dtype
         )
-        self._stds = [self.noise_stds(each) for each in configs]
+        self._constants, self._decays = Constants(configs), Decays(configs)
+        self._scales = Scales([self.noise_stds(each) for each in configs], self.dtype)
         self._own = np.array([self.own_numbers(each) for each in configs], dtype=self.dtype)
 
     @property
@@ -246,20 +240,9 @@ class EnsembleSystem(ABC):
 
     def tables(self, call: Call) -> Tables:
         t = np.arange(call.t0 + 1, call.t0 + call.length + 1)
-        configs = self._configs
-        constants = of_kinds(
-            ((c.rule, identity(c.schedule)) for c in configs),
-            lambda firsts: constants_table([configs[i] for i in firsts], t),
-        )
-        scales = of_kinds(
-            map(identity, self._stds),
-            lambda firsts: stds_table([self._stds[i] for i in firsts], t, self.dtype),
-        )
-        decays = of_kinds(
-            ((c.regularization, c.lam, c.rule.lr, identity(c.schedule)) for c in configs),
-            lambda firsts: decays_table([configs[i] for i in firsts], t),
-        )
-        return Tables.of(constants, scales, decays, self.trace(call))
+        return Tables.of(
+            self._constants.at(t), self._scales.at(t), self._decays.at(t), self.trace(call)
+        )  # fmt: skip
 
     def trace(self, call: Call) -> NDArray[np.float64]:
         """Recorded gradients of the steps of the call, a placeholder where there are none."""

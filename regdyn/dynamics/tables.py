@@ -11,7 +11,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from regdyn.dynamics.noise import BurnIn
 from regdyn.dynamics.optimization import DTYPES, OptimizationConfig
-from regdyn.optimizers import decay_placement
+from regdyn.optimizers import Optimizer, decay_placement
 
 Steps = NDArray[np.int64]
 
@@ -75,8 +75,12 @@ class _Builder:
     def add(self, members: Sequence[int] | NDArray, steps: int, columns: Sequence[Any]) -> None:
         """The rows of some points: columns are numbers or broadcast to (members, steps)."""
         part = np.empty((len(members), steps, len(columns)), self._dtype)
+        columns = [np.broadcast_to(column, part.shape[:2]) for column in columns]
+        # Whole rows at once for what stands still; one column after the other would be slower.
+        part[...] = np.stack([column[:, 0] for column in columns], axis=-1)[:, None]
         for j, column in enumerate(columns):
-            part[:, :, j] = column
+            if column.strides[1]:
+                part[:, :, j] = column
         self._parts.append(part.reshape(-1, len(columns)))
         self._where[members, 0] = self._count + np.arange(len(members)) * steps
         self._where[members, 1] = steps > 1
@@ -87,79 +91,108 @@ class _Builder:
         return Table(parts[0] if len(parts) == 1 else np.concatenate(parts), self._where)
 
 
-def constants_table(configs: Sequence[OptimizationConfig], t: Steps) -> Table:
+class _Kinds:
+    """The configurations that differ in a key: each once, and which of them each point has."""
+
+    def __init__(self, keys: Iterable[Hashable]) -> None:
+        groups = _groups(keys)
+        self.firsts = [members[0] for members in groups]
+        self._which = np.empty(sum(map(len, groups)), dtype=np.int64)
+        for kind, members in enumerate(groups):
+            self._which[members] = kind
+
+    def spread(self, table: Table) -> Table:
+        """A table of all points from one of the kinds."""
+        return Table(table.rows, table.where[self._which])
+
+
+class Constants:
     """The constants of an update rule under many configurations."""
-    builder = _Builder(len(configs), DTYPES[configs[0].dtype])
-    for members in _groups((identity(c.schedule), c.rule.flags) for c in configs):
-        first = configs[members[0]]
-        _, scale = first.learning_rates(t)
-        places = np.array(members)
-        moving = np.ones(len(members), dtype=bool)
 
-        def columns(which: NDArray, at: Steps, scale: NDArray, first: Any = first) -> Sequence[Any]:
-            stack = first.rule.stacked([configs[i].rule for i in which])
-            return stack.constants(at, stack.lr * scale)  # type: ignore[no-any-return]
+    def __init__(self, configs: Sequence[OptimizationConfig]) -> None:
+        self._kinds = _Kinds((c.rule, identity(c.schedule)) for c in configs)
+        self._configs = [configs[i] for i in self._kinds.firsts]
+        groups = _groups((identity(c.schedule), c.rule.flags) for c in self._configs)
+        self._groups = [(np.array(members), self._stack(members)) for members in groups]
 
-        if _is_still(scale):
-            # Constants are monotone in t then: what is alike at both ends is so throughout.
-            ends = [
-                np.broadcast_to(x, (len(members), 2)) for x in columns(places, t[[0, -1]], scale[:2])
-            ]
-            moving = np.any([x[:, 0] != x[:, 1] for x in ends], axis=0)
-            still = places[~moving]
-            if len(still):
-                builder.add(still, 1, [x[~moving, :1] for x in ends])
-        if np.any(moving):
-            builder.add(places[moving], len(t), columns(places[moving], t, scale))
-    return builder.table()
+    def _stack(self, members: Iterable[int]) -> Optimizer:
+        rules = [self._configs[i].rule for i in members]
+        return rules[0].stacked(rules)
+
+    def at(self, t: Steps) -> Table:
+        """The constants within each of the steps."""
+        builder = _Builder(len(self._configs), DTYPES[self._configs[0].dtype])
+        for places, stack in self._groups:
+            _, scale = self._configs[places[0]].learning_rates(t)
+            moving = np.ones(len(places), dtype=bool)
+            if _is_still(scale):
+                # Constants are monotone in t then: what is alike at both ends is so throughout.
+                ends = [
+                    np.broadcast_to(x, (len(places), 2))
+                    for x in stack.constants(t[[0, -1]], stack.lr * scale[:2])
+                ]
+                moving = np.any([x[:, 0] != x[:, 1] for x in ends], axis=0)
+                still = places[~moving]
+                if len(still):
+                    builder.add(still, 1, [x[~moving, :1] for x in ends])
+            if np.any(moving):
+                some = stack if np.all(moving) else self._stack(places[moving])
+                builder.add(places[moving], len(t), some.constants(t, some.lr * scale))
+        return self._kinds.spread(builder.table())
 
 
-def decays_table(configs: Sequence[OptimizationConfig], t: Steps) -> Table:
+class Decays:
     """Where the decay acts under many configurations."""
-    builder = _Builder(len(configs), DTYPES[configs[0].dtype])
-    for members in _groups((identity(c.schedule), c.regularization) for c in configs):
-        first = configs[members[0]]
-        _, scale = first.learning_rates(t)
-        scale = scale[:1] if _is_still(scale) else scale
-        lam, lr = np.array([(configs[i].lam, configs[i].rule.lr) for i in members]).T[:, :, None]
-        columns = decay_placement(first.regularization, lam, lr * scale, scale)
-        builder.add(members, len(scale), columns)
-    return builder.table()
+
+    def __init__(self, configs: Sequence[OptimizationConfig]) -> None:
+        self._kinds = _Kinds(
+            (c.regularization, c.lam, c.rule.lr, identity(c.schedule)) for c in configs
+        )
+        self._configs = [configs[i] for i in self._kinds.firsts]
+        self._strengths = np.array([(c.lam, c.rule.lr) for c in self._configs])
+        groups = _groups((identity(c.schedule), c.regularization) for c in self._configs)
+        self._groups = [np.array(members) for members in groups]
+
+    def at(self, t: Steps) -> Table:
+        """The three numbers of `regdyn.optimizers.decay_placement` at each of the steps."""
+        builder = _Builder(len(self._configs), DTYPES[self._configs[0].dtype])
+        for places in self._groups:
+            first = self._configs[places[0]]
+            _, scale = first.learning_rates(t)
+            scale = scale[:1] if _is_still(scale) else scale
+            lam, lr = self._strengths[places].T[:, :, None]
+            columns = decay_placement(first.regularization, lam, lr * scale, scale)
+            builder.add(places, len(scale), columns)
+        return self._kinds.spread(builder.table())
 
 
-def stds_table(stds: Sequence[Any], t: Steps, dtype: DTypeLike) -> Table:
+class Scales:
     """Stds as `BurnIn` or any function of the steps."""
-    builder = _Builder(len(stds), dtype)
-    simple = [i for i, each in enumerate(stds) if isinstance(each, BurnIn)]
-    if simple:
-        rows = np.array([(stds[i].early, stds[i].late, stds[i].steps) for i in simple])
-        early, late, steps = rows.T[:, :, None]
+
+    def __init__(self, stds: Sequence[Any], dtype: DTypeLike) -> None:
+        self._kinds = _Kinds(map(identity, stds))
+        self._stds = [stds[i] for i in self._kinds.firsts]
+        self._dtype = dtype
+        simple = [i for i, each in enumerate(self._stds) if isinstance(each, BurnIn)]
+        self._simple = np.array(simple, dtype=np.int64)
+        rows = [(self._stds[i].early, self._stds[i].late, self._stds[i].steps) for i in simple]
+        self._burn_in = np.array(rows).reshape(-1, 3).T[:, :, None]
+
+    def at(self, t: Steps) -> Table:
+        """The std at each of the steps."""
+        builder = _Builder(len(self._stds), self._dtype)
+        early, late, steps = self._burn_in
         moving = ((t[0] <= steps) & (t[-1] > steps))[:, 0]
-        places = np.array(simple)
         for chosen, at in ((~moving, t[:1]), (moving, t)):
             if np.any(chosen):
                 values = np.where(at <= steps[chosen], early[chosen], late[chosen])
-                builder.add(places[chosen], len(at), [values])
-    for i, each in enumerate(stds):
-        if not isinstance(each, BurnIn):
-            row = np.asarray(each(t))
-            row = row[:1] if _is_still(row) else row
-            builder.add([i], len(row), [row])
-    return builder.table()
-
-
-def of_kinds(keys: Iterable[Hashable], make: Any) -> Table:
-    """A table of many points from one of those that differ; `make` takes where they first stand."""
-    numbers: dict[Hashable, int] = {}
-    firsts: list[int] = []
-    which: list[int] = []
-    for i, key in enumerate(keys):
-        kind = numbers.setdefault(key, len(numbers))
-        if kind == len(firsts):
-            firsts.append(i)
-        which.append(kind)
-    table: Table = make(firsts)
-    return Table(table.rows, table.where[which])
+                builder.add(self._simple[chosen], len(at), [values])
+        for i, each in enumerate(self._stds):
+            if not isinstance(each, BurnIn):
+                row = np.asarray(each(t))
+                row = row[:1] if _is_still(row) else row
+                builder.add([i], len(row), [row])
+        return self._kinds.spread(builder.table())
 
 
 def identity(what: Any) -> Hashable:

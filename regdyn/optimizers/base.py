@@ -48,6 +48,11 @@ class Optimizer:
         """
         raise NotImplementedError
 
+    @classmethod
+    def relates_hyperparameters(cls) -> bool:
+        """Whether it has a check of its own: one hyperparameter may forbid values of another."""
+        return cls.__post_init__ is not Optimizer.__post_init__
+
     @cached_property
     def flags(self) -> tuple[bool, ...]:
         """Its hyperparameters that are no numbers."""

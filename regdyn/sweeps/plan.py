@@ -22,7 +22,7 @@ from regdyn.dynamics.schedules import Table
 from regdyn.errors import InvalidParameter
 from regdyn.files import load_numbers
 from regdyn.fingerprint import fingerprint
-from regdyn.optimizers import Optimizer
+from regdyn.optimizers import OPTIMIZERS, Optimizer
 from regdyn.parameters import check_choice, check_integer, check_number
 from regdyn.sweeps.axes import Axis, Chunks, Grid
 from regdyn.sweeps.systems import (
@@ -327,7 +327,12 @@ def _check_values(
 ) -> None:
     """Configure a point for each value of each axis, under each combination of words."""
     rules = math.prod(len(axis) for axis in grid.axes if RULE_PARAMETERS & set(axis.values))
-    if rules <= MOST_RULES:
+    names = [name for axis in grid.axes for name in axis.values.get("optimizer", ())]
+    related = any(
+        OPTIMIZERS[name].relates_hyperparameters()
+        for name in names or [fixed["optimizer"]] if isinstance(name, str)
+    )  # fmt: skip
+    if related and rules <= MOST_RULES:
         parts = [
             axis if RULE_PARAMETERS & set(axis.values) else axis.part(slice(1)) for axis in grid.axes
         ]

@@ -248,12 +248,11 @@ def _fill(path: Path, plan: Plan, description: Mapping[str, Any]) -> None:
 
     def add(name: str, dims: tuple[str, ...], shape: tuple[int, ...], chunks: tuple[int, ...],
             **about: Any) -> Any:  # fmt: skip
-        array = group.create_array(
+        return group.create_array(
             name, shape=shape, chunks=chunks, dtype=about.pop("dtype", "float64"),
             fill_value=about.pop("fill_value", np.nan),
+            attributes={"_ARRAY_DIMENSIONS": list(dims), **about},
         )  # fmt: skip
-        array.attrs.update({"_ARRAY_DIMENSIONS": list(dims), **about})
-        return array
 
     dims = tuple(axis.dim for axis in plan.grid.axes)
     for axis in plan.grid.axes:

@@ -83,10 +83,12 @@ class Made:
         """What `make` makes of the parameters `names` of a point."""
         if kind not in self._names:
             self._names[kind] = tuple(name for name in names if name in self._varying)
-        key = (kind, *[_key(point[name]) for name in self._names[kind]])
-        if key not in self._made:
-            self._made[key] = make()
-        return self._made[key]
+        varying = self._names[kind]
+        key = (kind, *[_key(point[name]) for name in varying]) if varying else kind
+        try:
+            return self._made[key]
+        except KeyError:
+            return self._made.setdefault(key, make())
 
     def times(self, point: Mapping[str, Any]) -> NDArray[np.int64] | None:
         """Recorded times up to the last step."""

@@ -28,7 +28,7 @@ from regdyn.dynamics.summaries import (
     summarize_units,
     summarize_weights,
 )
-from regdyn.dynamics.tables import constants_table, decays_table, stds_table
+from regdyn.dynamics.tables import Constants, Decays, Scales
 from regdyn.optimizers import Optimizer
 
 Found = dict[str, NDArray]
@@ -385,7 +385,7 @@ def test_tables_are_those_of_each_configuration(name: str, dtype: str) -> None:
         for lam, placement in ((1e-2, "l2"), (0.1, "decoupled"), (0.1, "paper"), (0.0, "none"))
     ]  # fmt: skip
     for t in STRETCHES:
-        constants, decays = constants_table(configs, t), decays_table(configs, t)
+        constants, decays = Constants(configs).at(t), Decays(configs).at(t)
         for i, config in enumerate(configs):
             np.testing.assert_array_equal(expanded(constants, i, len(t)), config.constants(t))
             wanted = config.table(config.decay(t), len(t))
@@ -396,9 +396,9 @@ def test_what_stands_still_takes_one_row() -> None:
     schedules = (regdyn.Constant(), CosineRestarts(85))
     configs = [ScalarConfig(optimizer="sgd", schedule=each) for each in schedules]
     t = STRETCHES[1]
-    assert len(constants_table(configs, t).rows) == 1 + len(t)
-    assert len(decays_table([ScalarConfig(regularization="paper")], t).rows) == 1
-    assert len(stds_table([BurnIn(), BurnIn(steps=300)], t, np.float64).rows) == 1 + len(t)
+    assert len(Constants(configs).at(t).rows) == 1 + len(t)
+    assert len(Decays([ScalarConfig(regularization="paper")]).at(t).rows) == 1
+    assert len(Scales([BurnIn(), BurnIn(steps=300)], np.float64).at(t).rows) == 1 + len(t)
 
 
 def test_table_of_stds() -> None:
@@ -409,7 +409,7 @@ def test_table_of_stds() -> None:
         regdyn.StdTable(0.1), BurnIn(1e-5, 1e-3, 300),
     ]  # fmt: skip
     for t in (*STRETCHES, np.arange(256, 257)):
-        table = stds_table(stds, t, np.float64)
+        table = Scales(stds, np.float64).at(t)
         for i, each in enumerate(stds):
             np.testing.assert_array_equal(expanded(table, i, len(t))[:, 0], each(t))
 
