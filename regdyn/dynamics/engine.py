@@ -10,11 +10,13 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import nullcontext
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
 from math import prod
-from threading import Event
+from threading import Event, Semaphore
 from typing import Any, Protocol
 
 import numpy as np
@@ -189,6 +191,14 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_pool.cache_clear)
 
 
+_SLOTS: ContextVar[Semaphore | None] = ContextVar("slots", default=None)
+
+
+def share_slots(slots: Semaphore) -> None:
+    """From now on the caller's work on several threads runs only while it holds one of the slots."""
+    _SLOTS.set(slots)
+
+
 def in_parallel(
     threads: int,
     work: Callable[..., None],
@@ -199,9 +209,10 @@ def in_parallel(
 
     When it is left, by an exception or Ctrl-C as well, nothing of the work runs any more. Work that
     takes long looks whether `stop` has been set, as it is when one of the calls fails. Several callers
-    may share the threads: one that has nothing left to do does not wait until they are free.
+    may share the threads, see `share_slots`: one that has nothing left to do does not wait for them.
     """
     left = deque(calls)
+    slots = (_SLOTS.get() if threads > 1 else None) or nullcontext()
 
     def take() -> None:
         while True:
@@ -209,7 +220,8 @@ def in_parallel(
                 call = left.popleft()
             except IndexError:
                 return
-            work(*call)
+            with slots:
+                work(*call)
 
     helpers = min(threads, len(calls)) - 1
     futures = [_pool(threads - 1).submit(take) for _ in range(helpers)]

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from itertools import islice
-from threading import Event
+from threading import Event, Semaphore
 from typing import Any
 
 Tell = Callable[[Any], None]
@@ -24,7 +24,7 @@ Results = Generator[tuple[int, Any], None, None]
 
 
 AT_ONCE = 2
-"""Items at which this process works: the next one has begun when threads run out of the first."""
+"""Items at which several threads of this process work, so that none idles at the end of one."""
 
 
 def deaf(index: int, message: Any) -> None:
@@ -75,7 +75,7 @@ class _Closed(Exception):
 
 
 class InProcess(Executor):
-    """In this process, each item on `threads` threads (None: all processors).
+    """In this process, on `threads` threads in all (None: all processors).
 
     The next item has begun when the threads run out of work on the one before, so that none idles.
     Whoever closes the results waits until the work tells something the next time.
@@ -87,7 +87,10 @@ class InProcess(Executor):
         self.threads = threads
 
     def run(self, work: Work, items: Iterable[Any], hear: Hear = deaf) -> Results:
-        closed = Event()
+        from regdyn.dynamics.engine import share_slots, thread_count
+
+        count, closed = thread_count(self.threads), Event()
+        at_once = min(AT_ONCE, count)
 
         def do(index: int, item: Any) -> Any:
             def tell(message: Any) -> None:
@@ -95,14 +98,17 @@ class InProcess(Executor):
                     raise _Closed
                 hear(index, message)
 
-            return work(item, self.threads, tell)
+            return work(item, count, tell)
 
         numbered = enumerate(items)
         waiting: dict[Future[Any], int] = {}
-        with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="regdyn-item") as pool:
+        pool = ThreadPoolExecutor(
+            at_once, "regdyn-item", initializer=share_slots, initargs=(Semaphore(count),)
+        )
+        with pool:
             try:
                 while True:
-                    for index, item in islice(numbered, AT_ONCE - len(waiting)):
+                    for index, item in islice(numbered, at_once - len(waiting)):
                         waiting[pool.submit(do, index, item)] = index
                     if not waiting:
                         return

@@ -66,7 +66,7 @@ class Dask(Executor):
             settings = {"distributed.scheduler.allowed-failures": DEATHS}
             with dask.config.set(settings), _deaf_to_ctrl_c():
                 self._cluster = LocalCluster(
-                    n_workers=workers, threads_per_worker=1, dashboard_address=None,
+                    n_workers=workers, threads_per_worker=1, dashboard_address=":0",
                     silence_logs=logging.CRITICAL,
                 )  # fmt: skip
         self._where = scheduler or "this machine"

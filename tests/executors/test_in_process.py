@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from threading import Barrier, Event, Lock, active_count
+from threading import Barrier, Event, Lock, Thread, active_count
 from typing import Any
 
 import pytest
@@ -18,14 +18,14 @@ PATIENCE = 30.0
 
 
 def test_the_next_item_begins_before_the_last_ends() -> None:
-    both = Barrier(2, timeout=PATIENCE)
+    both = Barrier(AT_ONCE, timeout=PATIENCE)
 
     def work(item: int, threads: int | None, tell: Tell) -> int:
-        if item < 2:
+        if item < AT_ONCE:
             both.wait()
         return item**2
 
-    assert sorted(InProcess().run(work, range(5))) == [(i, i**2) for i in range(5)]
+    assert sorted(InProcess(2).run(work, range(5))) == [(i, i**2) for i in range(5)]
 
 
 def test_items_are_taken_as_they_are_wanted() -> None:
@@ -88,25 +88,43 @@ def test_an_error_ends_the_other_item() -> None:
         list(InProcess().run(work, range(3)))
 
 
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_no_more_threads_than_asked_for(count: int) -> None:
+    lock, now, most = Lock(), 0, 0
+
+    def busy(i: int) -> None:
+        nonlocal now, most
+        with lock:
+            now += 1
+            most = max(most, now)
+        time.sleep(2e-3)
+        with lock:
+            now -= 1
+
+    def work(item: int, threads: int | None, tell: Tell) -> None:
+        assert threads == count
+        in_parallel(count, busy, [(i,) for i in range(20)])
+
+    list(InProcess(count).run(work, range(4)))
+    assert most == count
+
+
 def test_callers_that_share_threads_do_not_wait_for_one_another() -> None:
-    slow, quick = Event(), []
-    lock = Lock()
+    release, held = Event(), Barrier(3, timeout=PATIENCE)
 
     def hold(i: int) -> None:
-        assert slow.wait(PATIENCE)
+        held.wait()
+        assert release.wait(PATIENCE)
 
-    def add(i: int) -> None:
-        with lock:
-            quick.append(i)
-
-    def work(item: int, threads: int | None, tell: Tell) -> int:
-        if item == 0:
-            in_parallel(2, hold, [(i,) for i in range(2)])
-        else:
-            in_parallel(2, add, [(i,) for i in range(5)])
-            slow.set()
-        return item
-
-    # The helper thread is held by the first item until the second one has ended.
-    assert sorted(InProcess(2).run(work, range(2))) == [(0, 0), (1, 1)]
-    assert sorted(quick) == list(range(5))
+    other = Thread(target=in_parallel, args=(2, hold, [(0,), (1,)]))
+    other.start()
+    try:
+        held.wait()
+        done: list[int] = []
+        # The only helper thread is the other caller's.
+        in_parallel(2, done.append, [(i,) for i in range(5)])
+        assert done == list(range(5))
+        assert other.is_alive()
+    finally:
+        release.set()
+        other.join()
