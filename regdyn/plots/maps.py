@@ -452,7 +452,8 @@ def _contour(
     x, y = (scale.to_drawn(found[name].values.astype(float)) for scale, name in zip(scales, names))
     order = np.ix_(np.argsort(y), np.argsort(x))
     # Beyond every length all are alike: the line stands where the passage leaves the range.
-    height = np.log(np.clip(np.where(np.isnan(found.values), np.inf, found.values), 1, 10 * length))
+    # No line where nothing is known.
+    height = np.ma.masked_invalid(np.log(np.clip(found.values, 1, 10 * length)))
     generator = contour_generator(np.sort(x), np.sort(y), height[order])
     return [np.asarray(line) for line in generator.lines(math.log(length))]
 

@@ -289,7 +289,11 @@ def _default_optimizer(system: SweptSystem) -> str:
 
 def _values(name: str, values: Sequence[Any] | NDArray) -> tuple[Any, ...]:
     """The values of an axis as Python's own numbers."""
-    listed = values.tolist() if isinstance(values, np.ndarray) else list(values)
+    if isinstance(values, np.ndarray):
+        values = values.tolist()
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise InvalidParameter(name, "a sequence of values where it is an axis", values)
+    listed = list(values)
     listed = [value.item() if isinstance(value, np.generic) else value for value in listed]
     if not listed:
         raise InvalidParameter(name, "given at least one value")

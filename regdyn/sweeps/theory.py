@@ -77,7 +77,7 @@ def _near_lines(
         else:
             # Inside, what is nearest to the lines is on the same side of them as all.
             inside = found[j0 : j1 + 1, i0 : i1 + 1]
-            inside[np.isnan(inside)] = min(corners)
+            inside[np.isnan(inside)] = np.min(corners)
 
     def steps(count: int) -> list[int]:
         return sorted({*range(0, count, COARSE), count - 1})

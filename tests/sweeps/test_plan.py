@@ -75,6 +75,12 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         r"optimizer must be one of .*\(nearest: adam\)",
     ),
     "no value": ({"axes": {"lam": []}}, "lam must be given at least one value"),
+    "a number": ({"axes": {"lam": 0.1}}, "lam must be a sequence of values where it is an axis"),
+    "an array without axes": (
+        {"axes": {"lam": np.array(0.1)}},
+        "lam must be a sequence of values where it is an axis",
+    ),
+    "a word": ({"axes": {"optimizer": "adam"}}, "optimizer must be a sequence of values"),
     "first value": ({"axes": {"lam": [-1, 0]}}, r"lam must be in \[0, inf\), got -1"),
     "last value": ({"axes": {"sigma": [0, 1e-3, -1]}}, r"sigma must be in \[0, inf\), got -1"),
     "not a number": ({"axes": {"lam": [np.nan]}}, r"lam must be in \[0, inf\), got nan"),
