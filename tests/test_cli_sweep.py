@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import xarray
 import zarr
 
 import regdyn
@@ -35,7 +37,7 @@ def test_table_and_picture(capsys: pytest.CaptureFixture[str]) -> None:
     assert code == 0
     assert "Sweep(map.zarr: scalar system, 2 optimizer x 3 lam x 2 sigma, 12 of 12 points" in out
     assert re.search(r"adam +6 +", out) and re.search(r"sgd +6 +", out)
-    assert "2 optimizer x 3 lam x 2 sigma: 2.88e+04 trajectory-steps in 1 chunks" in err
+    assert "2 optimizer x 3 lam x 2 sigma: 2.88e+04 trajectory-steps in 1 chunk; " in err
     assert Path("map.pdf").read_bytes().startswith(b"%PDF")
     data = regdyn.Sweep("map.zarr").to_xarray()
     single = regdyn.simulate(
@@ -61,7 +63,7 @@ def test_examples_in_help_work(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_json_equals_python(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, err = run(capsys, f"sweep {GRID} --threshold 0.72 --out map.zarr --json")
-    assert code == 0 and "trajectory-steps in 1 chunks" in err and "{" not in err
+    assert code == 0 and "trajectory-steps in 1 chunk; " in err and "{" not in err
     shown = json.loads(out)
     grid = {
         "optimizer": ["adam", "sgd"], "lam": np.geomspace(1e-4, 1e-2, 3), "sigma": [1e-6, 1e-5],
@@ -108,14 +110,23 @@ def test_progress_goes_to_standard_error_alone(output: str, capsys: pytest.Captu
     assert code == 0
     # Nothing is simulated the second time, and the result is printed all the same.
     assert out == expected and ("of them there" in err) is (output != "--quiet")
-    assert (out, err) == ("", "") if output == "--quiet" else "chunks" in err
-    assert "chunks in" not in out and "trajectory-steps in 1 chunks" not in out
+    assert (out, err) == ("", "") if output == "--quiet" else "1 chunk, 1 of them there; " in err
+    assert "of them there" not in out and "trajectory-steps in 1 chunk" not in out
+
+
+def test_a_terminal_is_told_how_to_draw(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    _, out, _ = run(capsys, f"sweep {GRID} --out map.zarr")
+    hint = re.search(r"regdyn (plot map\.zarr) draws it\.", out)
+    assert hint is not None and run(capsys, hint[1])[0] == 0 and Path("map.png").exists()
 
 
 def test_one_point(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, err = run(capsys, "sweep --steps 50 --trajectories 8 --out map.zarr")
     assert code == 0 and "Sweep(map.zarr: scalar system, 1 point, 1 of 1 points" in out
-    assert err.startswith("1 point: 400 trajectory-steps in 1 chunks; this process, ")
+    assert err.startswith("1 point: 400 trajectory-steps in 1 chunk; this process, ")
 
 
 def test_units(capsys: pytest.CaptureFixture[str]) -> None:
@@ -133,6 +144,7 @@ def test_values_that_go_together(capsys: pytest.CaptureFixture[str]) -> None:
     assert code == 0 and "6 of 6 points" in out and Path("map.png").exists()
     data = regdyn.Sweep("map.zarr").to_xarray()
     assert data["lam"].dims == data["sigma"].dims == ("lam_sigma",)
+    assert {"lam", "sigma"} <= set(data.coords) == set(xarray.open_zarr("map.zarr").coords)
     assert dict(data[MARK].sizes) == {"lr": 3, "lam_sigma": 2}
 
 
@@ -221,7 +233,7 @@ DIFFERENT = {
     "--steps 200": "steps is 300 there and 200 here",
     "--momentum 0.5": "momentum is 0.9 there and 0.5 here",
     "--times 0,300": "times",
-    "--chunk 1": "chunk is",
+    "--chunk 1": "chunks of 12 points there and of 1 here (--chunk)",
 }
 
 
@@ -241,10 +253,6 @@ def test_what_differs_is_said(capsys: pytest.CaptureFixture[str], options: str) 
 def _folder() -> None:
     Path("map.zarr").mkdir()
     Path("map.zarr/thesis.txt").write_text("all of it")
-
-
-def _empty_folder() -> None:
-    Path("map.zarr").mkdir()
 
 
 def _file() -> None:
@@ -268,8 +276,8 @@ def _broken() -> None:
 
 
 ELSE = {
-    "a folder": _folder, "an empty folder": _empty_folder, "a file": _file, "an array": _array,
-    "settings": _settings, "a broken file": _broken,
+    "a folder": _folder, "a file": _file, "an array": _array, "settings": _settings,
+    "a broken file": _broken,
 }  # fmt: skip
 
 
@@ -283,12 +291,20 @@ def test_what_is_something_else_is_never_replaced(
     before = target.read_bytes() if target.is_file() else contents(target)
     code, out, err = run(capsys, f"sweep {GRID} --out map.zarr {force}")
     assert (code, out) == (2, "") and err.count("\n") == 1
-    assert err.startswith("Error: --out must be a new folder or the store of a sweep")
+    assert err.startswith("Error: --out must be a new or empty folder or the store of a sweep")
     assert "map.zarr, which is something else" in err
     assert (target.read_bytes() if target.is_file() else contents(target)) == before
     assert [file.name for file in Path().iterdir()] == ["map.zarr"]
     code, out, err = run(capsys, "plot map.zarr")
     assert (code, out) == (2, "") and "STORE must be the store of a sweep, got map.zarr" in err
+
+
+def test_an_empty_folder_is_filled(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("map.zarr").mkdir()
+    assert "is something else" in run(capsys, "plot map.zarr")[2]
+    assert run(capsys, f"sweep {GRID} --out map.zarr --quiet") == (0, "", "")
+    assert regdyn.Sweep("map.zarr").simulated == 12
+    assert [file.name for file in Path().iterdir()] == ["map.zarr"]
 
 
 BAD = {
@@ -318,7 +334,8 @@ BAD = {
     "--system neuron --sigma 1,2": "--sigma must be used with system scalar, got neuron",
     "--system neuron --psbn-alpha 0,-1": r"--psbn-alpha must be in \[0, inf\), got -1",
     "--system neuron --antithetic": "--trajectories must be a multiple of 256 with antithetic pairs",
-    "--opt adam,sgd --beta1 0.8,0.9": "--beta1 must be an axis of optimizers that have it",
+    "--seed 0:x": r"--seed must be values and ranges FROM:TO, FROM:TO:N or .*column 3: x is not",
+    "--opt adam,sgd --beta1 0.8,0.9": "--beta1 must be varied with optimizers that all have it",
     "--opt sgd --beta1 0.9": r"--beta1 must be used with an optimizer that has it \(adam,",
     "--opt sgd --nesterov --momentum 0.9,0": "--nesterov must be used with momentum > 0",
     "--opt adma": "--opt must be one of .*nearest: adam",
@@ -420,7 +437,7 @@ def test_plot(capsys: pytest.CaptureFixture[str]) -> None:
     command = "plot map.zarr --what spread --at opt=sgd --out other.svg --quiet"
     assert run(capsys, command) == (0, "", "")
     first = Path("other.svg").read_text()
-    assert "standard deviation" in first and ">SGD" in first and ">Adam" not in first
+    assert "standard deviation" in first and "SGD, L2, threshold" in first and "Adam" not in first
     assert run(capsys, f"{command} --title NAME --force") == (0, "", "")
     assert Path("other.svg").read_text() != first and "NAME" in Path("other.svg").read_text()
     assert sorted(file.name for file in Path().iterdir()) == ["map.png", "map.zarr", "other.svg"]

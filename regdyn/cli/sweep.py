@@ -146,8 +146,7 @@ def sweep(**options: Any) -> None:
 
       regdyn sweep --lam 1e-5:1e-1:log9 --sigma 1e-6:1e-4:log5 --out map.zarr
     """
-    from regdyn.dynamics.ensemble import nothing
-    from regdyn.executors import InProcess, make_executor
+    from regdyn.executors import make_executor
     from regdyn.sweeps.result import Sweep
     from regdyn.sweeps.run import complete
     from regdyn.sweeps.store import open_store
@@ -178,12 +177,10 @@ def sweep(**options: Any) -> None:
                 nonlocal whole
                 whole = chunks
                 refined = plan.precision is not None
-                advance(done, "" if refined else f"{chunks} of {len(plan.chunks)} chunks")
+                advance(done, "" if refined else f"{chunks}/{len(plan.chunks)} chunks")
 
-            here = isinstance(executor, InProcess)
-            compiling = partial(say_compiling, say, plan.system.name) if here else nothing
             try:
-                complete(store, plan, executor, progress, compiling)
+                complete(store, plan, executor, progress, partial(say_compiling, say))
             except KeyboardInterrupt:
                 raise Interrupted(f"interrupted; {_how_to_resume(store, whole)}") from None
             except WorkerLost as error:
@@ -215,10 +212,8 @@ def _check_drawable(plan: Plan) -> None:
 def _announcement(plan: Plan, whole: int, workers: str) -> str:
     shape = " x ".join(f"{len(axis)} {axis.dim}" for axis in plan.grid.axes) or "1 point"
     there = f", {whole} of them there" if whole else ""
-    return (
-        f"{shape}: {plan.trajectory_steps:.3g} trajectory-steps in {len(plan.chunks)} chunks{there}; "
-        f"{workers}"
-    )
+    chunks = f"{len(plan.chunks)} chunk{'s' if len(plan.chunks) > 1 else ''}{there}"
+    return f"{shape}: {plan.trajectory_steps:.3g} trajectory-steps in {chunks}; {workers}"
 
 
 def _how_to_resume(store: Store, whole: int) -> str:
@@ -330,7 +325,7 @@ def _print(result: Sweep) -> None:
     print_table(console, table)
     if not sys.stdout.isatty():
         return
-    console.print(f"regdyn plot {result.path} --out map.png draws it.", highlight=False)
+    console.print(f"regdyn plot {result.path} draws it.", highlight=False)
 
 
 _SUMMARY_COLUMNS = {

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import queue
+import re
 import signal
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
+from multiprocessing import resource_tracker
 from typing import Any
 
 import dask
@@ -30,6 +32,9 @@ AHEAD = 3
 
 DEATHS = 5
 """Workers that may die over one item before it is given up."""
+
+_ADDRESS = re.compile(r"(\w+://)?[^/\s]+:\d+")
+"""HOST:PORT, perhaps with a protocol."""
 
 _TOPIC = "regdyn"
 
@@ -57,36 +62,37 @@ class Dask(Executor):
     carries_objects = False
 
     def __init__(self, scheduler: str | None = None, workers: int | None = None) -> None:
-        self._cluster = None
         # A dashboard and log lines are the cluster's own affair.
         logging.getLogger("distributed").setLevel(logging.CRITICAL)
         for part in ("client", "core", "nanny", "scheduler", "worker"):
             logging.getLogger(f"distributed.{part}").setLevel(logging.CRITICAL)
-        if scheduler is None:
-            settings = {"distributed.scheduler.allowed-failures": DEATHS}
-            with dask.config.set(settings), _deaf_to_ctrl_c():
-                self._cluster = LocalCluster(
-                    n_workers=workers, threads_per_worker=1, dashboard_address=":0",
-                    silence_logs=logging.CRITICAL,
-                )  # fmt: skip
+        if scheduler is not None and not _ADDRESS.fullmatch(scheduler):
+            raise _no_scheduler(scheduler, "no such kind of address")
         self._where = scheduler or "this machine"
-        try:
-            self._client = Client(self._cluster or scheduler, timeout=TIMEOUT, set_as_default=False)
-        except (OSError, TimeoutError, ValueError, ImportError) as error:
-            reason = f"no answer within {TIMEOUT:g} s"
-            if isinstance(error, (ValueError, ImportError)):
-                reason = "no such kind of address"
-            wanted = "the address of a dask scheduler that runs, such as tcp://localhost:8786"
-            raise InvalidParameter("scheduler", wanted, f"{scheduler} ({reason})") from None
-        try:
-            self._check_workers(workers or 1)
-        except BaseException:
-            self.close()
-            raise
+        with ExitStack() as started:
+            if scheduler is None:
+                settings = {"distributed.scheduler.allowed-failures": DEATHS}
+                with dask.config.set(settings), _deaf_to_ctrl_c():
+                    cluster = started.enter_context(
+                        LocalCluster(
+                            n_workers=workers, threads_per_worker=1, dashboard_address=":0",
+                            silence_logs=logging.CRITICAL,
+                        )
+                    )  # fmt: skip
+            try:
+                self._client = started.enter_context(
+                    Client(scheduler or cluster, timeout=TIMEOUT, set_as_default=False)
+                )
+            except (OSError, TimeoutError, ValueError, ImportError) as error:
+                unknown = isinstance(error, (ValueError, ImportError))
+                reason = "no such kind of address" if unknown else f"no answer within {TIMEOUT:g} s"
+                raise _no_scheduler(scheduler, reason) from None
+            self._check_workers(1 if scheduler else workers or 1)
+            self._started = started.pop_all()
 
     def _check_workers(self, count: int) -> None:
         try:
-            self._client.wait_for_workers(1 if self._cluster is None else count, timeout=TIMEOUT)
+            self._client.wait_for_workers(count, timeout=TIMEOUT)
         except TimeoutError:
             wanted = "the address of a scheduler that has workers"
             raise InvalidParameter("scheduler", wanted, f"{self._where}, which has none") from None
@@ -101,7 +107,8 @@ class Dask(Executor):
     def description(self) -> str:
         nodes = self._client.nthreads()
         threads = sum(nodes.values())
-        return f"{len(nodes)} dask workers with {threads} threads at {self._where}"
+        workers = f"{len(nodes)} dask worker{'s' if len(nodes) > 1 else ''}"
+        return f"{workers} with {threads} thread{'s' if threads > 1 else ''} at {self._where}"
 
     def run(self, work: Any, items: Iterable[Any], hear: Hear = deaf) -> Results:
         ended: queue.SimpleQueue[Future] = queue.SimpleQueue()
@@ -172,23 +179,30 @@ class Dask(Executor):
             raise WorkerLost("the scheduler has gone") from None
 
     def close(self) -> None:
-        self._client.close()
-        if self._cluster is not None:
-            self._cluster.close()
+        self._started.close()
 
 
 @contextmanager
 def _deaf_to_ctrl_c() -> Iterator[None]:
-    """Processes that are started here leave Ctrl-C to this one, which ends them in order."""
-    try:
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    except ValueError:  # not in the main thread, to which Ctrl-C goes
+    """Processes that are started here leave Ctrl-C to this one, which ends them in order.
+
+    They inherit that the signal is blocked; this one gets it when the block is left.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # on Windows
         yield
         return
+    # Where it starts, the signal is let through again.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _no_scheduler(address: str | None, reason: str) -> InvalidParameter:
+    wanted = "the address of a dask scheduler that runs, such as tcp://localhost:8786"
+    return InvalidParameter("scheduler", wanted, f"{address} ({reason})")
 
 
 class _Refusal:

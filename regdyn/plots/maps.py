@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import math
 import os
-import textwrap
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING, Any
@@ -33,8 +33,11 @@ if TYPE_CHECKING:
 
 MOST_PANELS = 24
 
-TITLE_WIDTH = 28
+TITLE_WIDTH = 24
 """Characters of a line above a panel."""
+
+CAPTION_WIDTH = 14
+"""Characters of a line above all panels, per inch."""
 
 TRAINING = {
     "zhou2020, a round": 15_640,
@@ -229,8 +232,19 @@ def _called(name: str, value: Any) -> str:
 def _name(choice: Mapping[str, Any]) -> str:
     """What tells a panel or a curve from the others, the optimizer first."""
     order = sorted(choice, key=lambda name: name != "optimizer")
-    text = ", ".join(_called(name, choice[name]) for name in order)
-    return textwrap.fill(text, TITLE_WIDTH, break_long_words=False)
+    return _in_lines([_called(name, choice[name]) for name in order], TITLE_WIDTH)
+
+
+def _in_lines(texts: Iterable[str], width: float) -> str:
+    """Texts with commas between them, in lines of about `width` characters as they are seen."""
+    lines: list[str] = []
+    for text in texts:
+        longer = f"{lines[-1]}, {text}" if lines else ""
+        if lines and len(re.sub(r"\\[a-z]+", "x", re.sub(r"[${}^]", "", longer))) <= width:
+            lines[-1] = longer
+        else:
+            lines.append(text)
+    return ",\n".join(lines)
 
 
 @dataclass(frozen=True)
@@ -246,7 +260,7 @@ class _Scale:
         if np.all(ordered > 0):
             ratios = ordered[1:] / ordered[:-1]
             equal = len(ratios) > 1 and np.allclose(ratios, ratios[0], rtol=1e-3)
-            if equal or ordered[-1] >= 30 * ordered[0]:
+            if equal or ordered[-1] >= (30 if len(ratios) > 1 else 5) * ordered[0]:
                 return "log"
         uneven = len(steps) > 1 and steps.max() > 20 * steps.min()
         return "places" if uneven else "linear"
@@ -325,8 +339,8 @@ def _panels(
                 found = predicted(data, x, y, {**held, **choice}, list(lengths.values()))
             _draw_lines(ax, part, scales, (x, y), lengths, found, drawn)
         ax.set_title(_name(choice))
-        scales[0].set(ax.xaxis, SYMBOLS.get(x, x) if i >= (rows - 1) * columns else "")
-        scales[1].set(ax.yaxis, SYMBOLS.get(y, y) if i % columns == 0 else "")
+        scales[0].set(ax.xaxis, _axis_label(data, x) if i >= (rows - 1) * columns else "")
+        scales[1].set(ax.yaxis, _axis_label(data, y) if i % columns == 0 else "")
     for ax in grid.flat[len(choices) :]:
         ax.remove()
     figure.colorbar(
@@ -336,7 +350,7 @@ def _panels(
         fraction=0.05,
         aspect=30,
     )
-    lines = [title, _caption(data, held)]
+    lines = [title, _caption(data, held, figure.get_figwidth())]
     figure.suptitle("\n".join(filter(None, lines)), x=0.01, ha="left")
     if drawn:
         figure.legend(
@@ -458,15 +472,32 @@ def _contour(
     return [np.asarray(line) for line in generator.lines(math.log(length))]
 
 
-def _caption(data: xarray.Dataset, held: Mapping[str, Any]) -> str:
-    """What all panels have in common."""
+def _axis_label(data: xarray.Dataset, name: str) -> str:
+    """A parameter, and those that go together with it."""
+    others = [str(each) for each in data.coords if data[each].dims == (name,) and each != name]
+    return ", with ".join(SYMBOLS.get(each, each) for each in (name, *others))
+
+
+def _caption(data: xarray.Dataset, held: Mapping[str, Any], inches: float) -> str:
+    """What all panels have in common: what is held, and what a reader must know of the rest."""
+    description = json.loads(data.attrs["config"])
+    config = description["configurations"][0]
+    common: dict[str, Any] = {
+        "optimizer": config["optimizer"]["type"],
+        "regularization": config["regularization"],
+        **held,
+        "threshold": held.get("threshold", float(config["threshold"])),
+    }
     counts = np.unique(data["simulated"].values[data["simulated"].values > 0])
-    texts = [_called(name, value) for name, value in held.items()]
+    known = [name for name in common if name in held or name not in data.coords]
+    texts = [_called(name, common[name]) for name in known]
+    if description["system"] == "neuron":
+        texts.insert(0, "one BN+ReLU unit")
     if len(counts):
         many = f"{counts[0]:,.0f}" if len(counts) == 1 else f"{counts[0]:,.0f} to {counts[-1]:,.0f}"
         length = "" if "steps" in (*data.dims, *held) else f", {_steps(data):,} steps"
         texts.append(f"{many} trajectories a point{length}")
-    return ", ".join(texts)
+    return _in_lines(texts, CAPTION_WIDTH * inches)
 
 
 def _curves(
@@ -506,10 +537,13 @@ def _curves(
     if not len(shown):
         ax.text(0.5, 0.5, f"none within {_steps(data):,} steps", transform=ax.transAxes, ha="center")
         ax.set_yticks([])
-    scale.set(ax.xaxis, SYMBOLS.get(x, x))
+    scale.set(ax.xaxis, _axis_label(data, x))
     interval = " (band: 95 %)" if quantity.passage else ""
     ax.set_ylabel(quantity.label + interval)
-    ax.set_title("\n".join(filter(None, [title, _caption(data, held)])), loc="left")
+    lines = [title, _caption(data, held, figure.get_figwidth())]
+    if quantity.passage and 0 < len(shown) < values.size:
+        lines.append("no point where the median never passes")
+    ax.set_title("\n".join(filter(None, lines)), loc="left")
     if dims:
         ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), handlelength=2.6)
     return figure

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
@@ -19,11 +19,8 @@ MOST_VALUES = 10**7
 MOST_DIGITS = 20
 """Of a whole number: 2^64 has as many."""
 
-FORMS = "values and ranges FROM:TO:N or FROM:TO:logN, separated by commas"
-
-
-def _refuse(name: str, text: str, column: int, reason: str) -> InvalidParameter:
-    return InvalidParameter(name, FORMS, f"{text} (column {column}: {reason})")
+_Refuse = Callable[[int, str], InvalidParameter]
+"""refuse(column, reason)."""
 
 
 def parse_numbers(name: str, text: str, whole: bool = False) -> list[float] | list[int]:
@@ -37,11 +34,19 @@ def parse_numbers(name: str, text: str, whole: bool = False) -> list[float] | li
     InvalidParameter
         Called `name`, with the column, from 1 on, in which the mistake is.
     """
+
+    def refuse(column: int, reason: str) -> InvalidParameter:
+        ranges = f"{'FROM:TO, ' if whole else ''}FROM:TO:N or FROM:TO:logN"
+        forms = f"values and ranges {ranges}, separated by commas"
+        return InvalidParameter(name, forms, f"{text} (column {column}: {reason})")
+
     numbers: list[float] = []
     column = 1
     for item in text.split(","):
         start = column + len(item) - len(item.lstrip())
-        numbers += _numbers(name, text, item.strip(), start, whole)
+        if not item.strip():
+            raise refuse(start, "nothing between commas" if "," in text else "no value")
+        numbers += _numbers(item.strip(), start, whole, refuse)
         column += len(item) + 1
     if len(numbers) > MOST_VALUES:
         raise InvalidParameter(name, f"at most {MOST_VALUES} values", len(numbers))
@@ -53,45 +58,43 @@ def _all_whole(numbers: list[float]) -> bool:
     return all(number % 1 == 0 for number in numbers)
 
 
-def _numbers(name: str, text: str, item: str, column: int, whole: bool) -> list[float]:
+def _numbers(item: str, column: int, whole: bool, refuse: _Refuse) -> list[float]:
     """One item of the list, which starts in `column`."""
-    if not item:
-        raise _refuse(name, text, column, "nothing between commas" if "," in text else "no value")
     parts = item.split(":")
     columns = [column + sum(len(part) + 1 for part in parts[:i]) for i in range(len(parts))]
     if len(parts) > 3:
-        raise _refuse(name, text, columns[3] - 1, "a third colon")
-    ends = [_number(name, text, part, at, whole) for part, at in zip(parts[:2], columns)]
+        raise refuse(columns[3] - 1, "a third colon")
+    ends = [_number(part, at, whole, refuse) for part, at in zip(parts[:2], columns)]
     if len(parts) == 1:
         return ends
     low, high = ends
     if len(parts) == 2:
         if not whole:
-            raise _refuse(name, text, column + len(item), "N or logN is missing")
+            raise refuse(column + len(item), "N or logN is missing")
         if not low < high or low % 1 or high % 1:
-            raise _refuse(name, text, column, "FROM:TO needs integers with FROM below TO")
+            raise refuse(column, "FROM:TO needs integers with FROM below TO")
         count = int(min(high - low, MOST_VALUES + 1))
         return [low + i for i in range(count)]
     spacing, at = parts[2], columns[2]
     log = spacing.startswith("log")
     digits = spacing.removeprefix("log")
     if not (digits.isascii() and digits.isdigit()):
-        raise _refuse(name, text, at, f"{spacing or 'nothing'} is neither N nor logN")
+        raise refuse(at, f"{spacing or 'nothing'} is neither N nor logN")
     count = int(digits) if len(digits) <= MOST_DIGITS else MOST_VALUES + 1
     if not 2 <= count <= MOST_VALUES:
-        raise _refuse(name, text, at, f"N must be in [2, {MOST_VALUES}]")
+        raise refuse(at, f"N must be in [2, {MOST_VALUES}]")
     if low == high:
-        raise _refuse(name, text, column, "FROM and TO are the same")
+        raise refuse(column, "FROM and TO are the same")
     if not math.isfinite(float(high) - float(low)):
-        raise _refuse(name, text, column, "FROM and TO are too far apart")
+        raise refuse(column, "FROM and TO are too far apart")
     if log and not (low > 0 and high > 0):
         where = columns[0] if low <= 0 else columns[1]
-        raise _refuse(name, text, where, "a log range needs FROM and TO above 0")
+        raise refuse(where, "a log range needs FROM and TO above 0")
     spaced = np.geomspace(low, high, count) if log else np.linspace(float(low), float(high), count)
     return [float(round(x)) if whole else float(x) for x in spaced.tolist()]
 
 
-def _number(name: str, text: str, part: str, column: int, whole: bool) -> float:
+def _number(part: str, column: int, whole: bool, refuse: _Refuse) -> float:
     if whole and part.isascii() and part.isdigit() and len(part) <= MOST_DIGITS:
         return int(part)  # where a float would round it
     try:
@@ -99,7 +102,7 @@ def _number(name: str, text: str, part: str, column: int, whole: bool) -> float:
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise _refuse(name, text, column, f"{part or 'nothing'} is not a number")
+        raise refuse(column, f"{part or 'nothing'} is not a number")
     return value
 
 

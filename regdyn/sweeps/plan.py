@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from regdyn.dynamics.engine import Progress
-from regdyn.dynamics.ensemble import EnsembleConfig, compiled, nothing
+from regdyn.dynamics.ensemble import EnsembleConfig, compiled
 from regdyn.dynamics.many import run_many
 from regdyn.dynamics.noise import StdTable
 from regdyn.dynamics.observables import check_times
@@ -146,10 +146,10 @@ class Plan:
         words = (axis if WORDS & set(axis.values) else axis.part(slice(1)) for axis in self.grid.axes)
         return configurations(self.system, self._fixed, Grid(tuple(words)).points())
 
-    def compile(self, notify_compile: Callable[[], None] = nothing) -> None:
-        """Make sure that every kernel is there."""
+    def compile(self, notify_compile: Callable[[str], None]) -> None:
+        """Make sure that every kernel is there; told the optimizer of one that must be compiled."""
         for config in self._corners():
-            compiled(config.system([config]), notify_compile)
+            compiled(config.system([config]), partial(notify_compile, config.rule.name))
 
     def description(self) -> dict[str, Any]:
         """What decides every bit of the result, as plain JSON."""

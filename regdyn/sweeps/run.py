@@ -13,7 +13,6 @@ from typing import Any
 
 from numpy.typing import ArrayLike, NDArray
 
-from regdyn.dynamics.ensemble import nothing
 from regdyn.dynamics.result import provenance
 from regdyn.executors import Executor, InProcess
 from regdyn.executors.base import Tell
@@ -29,8 +28,8 @@ TELL_EVERY = 0.2
 """Seconds between two messages of a worker."""
 
 
-def ignore(done: int, whole: int) -> None:
-    """What is told of progress unless the caller asks for more."""
+def ignore(*told: object) -> None:
+    """What is told unless the caller asks for more."""
 
 
 def sweep(
@@ -46,7 +45,7 @@ def sweep(
     executor: Executor | None = None,
     force: bool = False,
     progress: Progress = ignore,
-    notify_compile: Callable[[], None] = nothing,
+    notify_compile: Callable[[str], None] = ignore,
     **fixed: Any,
 ) -> Sweep:
     """Simulate every point of a grid and keep what becomes of it in a zarr store.
@@ -85,7 +84,7 @@ def sweep(
     progress
         Told how far it is.
     notify_compile
-        Called when a kernel must be compiled in this process.
+        Told the optimizer whose kernel must be compiled in this process.
     fixed
         Parameters that do not vary; 64 trajectories a point and 10,000 steps unless told.
 
@@ -115,15 +114,12 @@ def complete(
     plan: Plan,
     executor: Executor,
     progress: Progress = ignore,
-    notify_compile: Callable[[], None] = nothing,
+    notify_compile: Callable[[str], None] = ignore,
 ) -> Saving | None:
     """Simulate and write what is not there; see `sweep`. What a refinement saved, if it was one."""
     missing = store.missing()
     if not missing:
         return None
-    if isinstance(executor, InProcess):
-        # In the caller's thread, which Ctrl-C interrupts.
-        plan.compile(notify_compile)
     begin, started = time.perf_counter(), datetime.now(UTC)
     workers = executor.description
     done, lock = 0, Lock()
@@ -136,6 +132,9 @@ def complete(
 
     saving = None
     try:
+        if isinstance(executor, InProcess):
+            # In the caller's thread, which Ctrl-C interrupts.
+            plan.compile(notify_compile)
         if plan.precision is None:
             _complete_chunks(store, plan, missing, executor, count)
         else:

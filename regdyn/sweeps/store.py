@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -129,7 +130,8 @@ def open_store(path: str | os.PathLike[str], plan: Plan, force: bool = False) ->
     if target.suffix != ".zarr":
         raise InvalidParameter("out", "a folder that ends in .zarr", target)
     description = json.loads(json.dumps(plan.description()))
-    there = _description(target) if target.exists() else None
+    empty = target.is_dir() and os.access(target, os.R_OK) and not any(target.iterdir())
+    there = _description(target) if target.exists() and not empty else None
     if there is not None and there != description and not force:
         raise _another(target, there, description)
     if there == description:
@@ -170,7 +172,7 @@ def _check_room(folder: Path, plan: Plan) -> None:
 
 
 def _description(
-    target: Path, name: str = "out", wanted: str = "a new folder or the store of a sweep"
+    target: Path, name: str = "out", wanted: str = "a new or empty folder or the store of a sweep"
 ) -> dict[str, Any]:
     """The description in a store; InvalidParameter for what is none."""
     try:
@@ -204,6 +206,8 @@ def _difference(a: Any, b: Any, name: str = "") -> str:
     """The first place in which two descriptions differ, in words."""
     if any(isinstance(x, dict) and "sha256" in x for x in (a, b)):
         return f"other {name}"
+    if name == "chunk":
+        return f"chunks of {math.prod(a)} points there and of {math.prod(b)} here (--chunk)"
     if isinstance(a, dict) and isinstance(b, dict):
         for key in dict.fromkeys([*a, *b]):
             if a.get(key) != b.get(key):
@@ -245,6 +249,10 @@ def _fill(path: Path, plan: Plan, description: Mapping[str, Any]) -> None:
             **provenance(),
         }
     )
+    together = [name for axis in plan.grid.axes if len(axis.values) > 1 for name in axis.values]
+    if together:
+        # What they are along a dimension of another name, xarray takes from here.
+        group.attrs["coordinates"] = " ".join(together)
 
     def add(name: str, dims: tuple[str, ...], shape: tuple[int, ...], chunks: tuple[int, ...],
             **about: Any) -> Any:  # fmt: skip

@@ -216,7 +216,7 @@ def _make_unit(point: Mapping[str, Any], parts: Mapping[str, Any]) -> NeuronConf
         raise InvalidParameter(name, error.requirement, error.value) from None
 
 
-_SHARED = ("optimizer", "regularization", "schedule", *_HYPERPARAMETERS)
+_SHARED = ("optimizer", "schedule", *_HYPERPARAMETERS)
 
 SYSTEMS = {
     system.name: system
@@ -285,7 +285,7 @@ def check_hyperparameters(
         for rule in rules:
             if name in _HYPERPARAMETERS and name not in rule.parameter_names():
                 having = [each.name for each in OPTIMIZERS.values() if name in each.parameter_names()]
-                wanted = f"an axis of optimizers that have it ({', '.join(having)})"
+                wanted = f"varied with optimizers that all have it ({', '.join(having)})"
                 raise InvalidParameter(name, wanted, rule.name)
     if names:
         make_optimizers(names, fixed)

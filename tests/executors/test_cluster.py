@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -110,10 +112,33 @@ def test_a_scheduler_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(dask_executor, "TIMEOUT", 0.5)
     for address, reason in (
         ("tcp://127.0.0.1:9", "no answer within 0.5 s"),
-        ("nonsense://x", "no such kind of address"),
+        ("nonsense://x:1", "no such kind of address"),
+        ("nonsense", "no such kind of address"),
+        ("localhost:port", "no such kind of address"),
+        ("tcp://localhost", "no such kind of address"),
+        ("", "no such kind of address"),
     ):
         with pytest.raises(regdyn.InvalidParameter, match=reason):
             Dask(address)
+
+
+def test_ctrl_c_waits_while_processes_start() -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    ask = "import signal; print(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, []))"
+    reached = []
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            with dask_executor._deaf_to_ctrl_c():
+                signal.raise_signal(signal.SIGINT)
+                child = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True)
+                reached.append(child.stdout.strip())
+        child = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True)
+        reached.append(child.stdout.strip())
+        with dask_executor._deaf_to_ctrl_c():
+            reached.append("nothing was sent")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert reached == ["True", "False", "nothing was sent"]
 
 
 def test_a_scheduler_without_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

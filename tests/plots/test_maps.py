@@ -105,7 +105,9 @@ def test_a_panel_for_each_combination_of_words(words: Sweep) -> None:
     assert [ax.get_xlabel() for ax in panels(figure)] == ["", "", r"$\lambda$", r"$\lambda$"]
     noise = r"gradient noise $\sigma$"
     assert [ax.get_ylabel() for ax in panels(figure)] == [noise, "", noise, ""]
-    assert figure.get_suptitle() == "Where weights die\n16 trajectories a point, 300 steps"
+    assert figure.get_suptitle() == (
+        "Where weights die\nthreshold = 0.72, 16 trajectories a point, 300 steps"
+    )
     assert figure.axes[-1].get_ylabel() == "median first step\nbelow the threshold"
     assert len({(ax.get_xlim(), ax.get_ylim()) for ax in panels(figure)}) == 1
 
@@ -325,7 +327,10 @@ def test_one_axis_of_numbers_gives_curves(make: Make) -> None:
     (ax,) = figure.axes
     assert (ax.get_xlabel(), ax.get_yscale()) == (r"$\lambda$", "log")
     assert ax.get_ylabel() == "median first step\nbelow the threshold (band: 95 %)"
-    assert ax.get_title(loc="left") == "Curves\n16 trajectories a point, 300 steps"
+    assert ax.get_title(loc="left") == (
+        "Curves\nL2, threshold = 0.72, 16 trajectories a point, 300 steps\n"
+        "no point where the median never passes"
+    )
     assert entries(ax) == ["Adam", "SGD"]
     bands = [each for each in ax.collections if isinstance(each, PolyCollection)]
     for line, band, name in zip(ax.lines, bands, ("adam", "sgd"), strict=True):
@@ -350,8 +355,9 @@ def test_a_single_curve_needs_no_legend(make: Make) -> None:
 def test_holding_an_axis_leaves_curves(words: Sweep) -> None:
     (ax,) = words.plot(at={"sigma": 1e-3, "regularization": "l2"}).axes
     assert entries(ax) == ["Adam", "SGD"]
-    title = ax.get_title(loc="left")
-    assert title.startswith(r"gradient noise $\sigma$ = $10^{-3}$, L2, 16 trajectories a point")
+    held = r"L2, gradient noise $\sigma$ = $10^{-3}$, threshold = 0.72"
+    first = ax.get_title(loc="left").splitlines()[0]
+    assert first == f"{held}, 16 trajectories a point, 300 steps"
 
 
 def test_curves_of_points_that_never_pass(make: Make) -> None:
@@ -521,7 +527,38 @@ def test_spread_where_the_last_step_of_a_point_is_not_recorded(make: Make) -> No
 
 def test_caption_says_how_many_steps_there_were(make: Make) -> None:
     sweep = make({"lam": LAM, "sigma": SIGMA}, times=[0, 50])
-    assert sweep.plot(theory=False).get_suptitle() == "16 trajectories a point, 300 steps"
+    caption = "Adam, L2, threshold = 0.72, 16 trajectories a point, 300 steps"
+    assert sweep.plot(theory=False).get_suptitle() == caption
+    sweep = make({"threshold": [0.1, 0.2], "lam": LAM}, system="neuron", optimizer="sgd", force=True)
+    caption = "one BN+ReLU unit, SGD, L2, 16 trajectories a point, 300 steps"
+    assert sweep.plot().get_suptitle() == caption
+    (ax,) = sweep.plot(at={"threshold": 0.2}).axes
+    first = "one BN+ReLU unit, SGD, L2, threshold = 0.2, 16 trajectories a point, 300 steps"
+    assert ax.get_title(loc="left").splitlines()[0] == first
+
+
+def test_a_caption_is_no_wider_than_the_picture(make: Make) -> None:
+    axes = {
+        "lr": [1e-4, 2.5e-4], "beta1": [0.85, 0.925], "beta2": [0.95, 0.985], "theta0": [0.75, 0.85],
+        "lam": LAM[:2], "sigma": SIGMA[:2],
+    }  # fmt: skip
+    at = {"lr": 2.5e-4, "beta1": 0.925, "beta2": 0.985, "theta0": 0.85}
+    sweep = make(axes)
+    for figure in (sweep.plot(at=at, theory=False), sweep.plot(at=at | {"sigma": 1e-3})):
+        FigureCanvasAgg(figure).draw()
+        caption = figure._suptitle or figure.axes[0]._left_title
+        assert len(caption.get_text().splitlines()) >= 2
+        assert caption.get_window_extent().x1 <= figure.bbox.x1
+
+
+def test_parameters_that_go_together(make: Make) -> None:
+    sweep = make({"lam": [1e-2, 1e-1], "lr": [1e-2, 5e-2], "sigma": SIGMA}, zip=[("lam", "lr")])
+    for figure in (sweep.plot(theory=False), sweep.plot(at={"sigma": 1e-3})):
+        assert figure.axes[0].get_xlabel() == r"$\lambda$, with learning rate $\eta$"
+        edges = np.log10([1e-2, 1e-1])
+        assert [text.get_text() for text in figure.axes[0].get_xticklabels()] != ["0", "1"]
+        low, high = figure.axes[0].get_xlim()
+        assert low <= edges[0] < edges[1] <= high < 0
 
 
 def test_no_simulated_line_where_nothing_was_simulated(make: Make) -> None:

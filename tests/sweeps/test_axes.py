@@ -126,10 +126,9 @@ WHOLE_MISTAKES = {
 def check_mistake(text: str, reason: str, whole: bool) -> None:
     with pytest.raises(InvalidParameter) as caught:
         parse_numbers("lam", text, whole)
-    start = re.escape(
-        "lam must be values and ranges FROM:TO:N or FROM:TO:logN, separated by commas, "
-        f"got {text} (column "
-    )
+    ranges = "FROM:TO, FROM:TO:N or FROM:TO:logN" if whole else "FROM:TO:N or FROM:TO:logN"
+    wanted = f"lam must be values and ranges {ranges}, separated by commas, got {text} (column "
+    start = re.escape(wanted)
     assert re.match(start + reason, str(caught.value)), str(caught.value)
 
 

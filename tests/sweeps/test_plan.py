@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 import regdyn
 from regdyn import Adam, InvalidParameter
 from regdyn.dynamics.result import describe
+from regdyn.sweeps import plan as planning
 from regdyn.sweeps.plan import CHUNK_STEPS, make_plan
 
 # --- What is refused ------------------------------------------------------------------------------
@@ -43,11 +44,11 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "axis that the rule lacks": (
         {"axes": {"momentum": [0, 0.9]}},
-        r"momentum must be an axis of optimizers that .*\(sgd\), got adam",
+        r"momentum must be varied with optimizers that .*\(sgd\), got adam",
     ),
     "axis that one rule lacks": (
         {"axes": {"optimizer": ["adam", "sgd"], "beta1": [0, 0.9]}},
-        r"beta1 must be an axis of optimizers that have it \(adam, amsgrad, adamax\), got sgd",
+        r"beta1 must be varied with optimizers that all have it \(adam, amsgrad, adamax\), got sgd",
     ),
     "hyperparameter that no rule has": (
         {"axes": {"optimizer": ["sgd", "adagrad"]}, "beta1": 0.5},
@@ -400,3 +401,19 @@ def test_very_many_values_are_described_in_short() -> None:
     other = values.copy()
     other[5000] = np.nextafter(other[5000], 1)
     assert make_plan({"lam": values}).description() != make_plan({"lam": other}).description()
+
+
+def test_the_optimizer_of_a_kernel_that_must_be_compiled_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    missing = {"sgd", "adagrad"}
+
+    def compiled(system: Any, notify_compile: Any) -> None:
+        if type(system.rule).__name__.lower() in missing:
+            notify_compile()
+
+    monkeypatch.setattr(planning, "compiled", compiled)
+    told: list[str] = []
+    axes = {"optimizer": ["adam", "sgd", "adagrad"], "lam": np.geomspace(1e-5, 1e-1, 5)}
+    make_plan(axes).compile(told.append)
+    assert told == ["sgd", "adagrad"]
