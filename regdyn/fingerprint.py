@@ -9,12 +9,15 @@ from pathlib import Path
 
 from regdyn import __version__
 
+KERNELS = ("dynamics", "nets", "optimizers")
+"""Folders of the sources from which kernels are compiled."""
+
 
 @cache
-def source_digest() -> str:
-    """Hash of the sources from which kernels are compiled, 16 hexadecimal digits."""
+def source_digest(*folders: str) -> str:
+    """Hash of the sources in some folders of the package, 16 hexadecimal digits."""
     digest = hashlib.sha256()
-    for folder in ("dynamics", "nets", "optimizers"):
+    for folder in folders:
         for source in sorted((Path(__file__).parent / folder).glob("*.py")):
             digest.update(source.read_bytes())
     return digest.hexdigest()[:16]
@@ -23,6 +26,5 @@ def source_digest() -> str:
 @cache
 def fingerprint() -> str:
     """Versions of regdyn, of its sources and of the compiler: where they are alike, so are the bits."""
-    return (
-        f"regdyn {__version__} ({source_digest()}), numba {version('numba')}, numpy {version('numpy')}"
-    )
+    sources = source_digest(*KERNELS, "sweeps")
+    return f"regdyn {__version__} ({sources}), numba {version('numba')}, numpy {version('numpy')}"

@@ -13,6 +13,7 @@ import typer
 
 from regdyn import __version__
 from regdyn.cli.check import check
+from regdyn.cli.options import SHORT
 from regdyn.cli.plot import plot
 from regdyn.cli.predict import predict
 from regdyn.cli.simulate import simulate
@@ -31,8 +32,10 @@ from regdyn.errors import (
 _UsageError: type[Exception] = typer.BadParameter.__mro__[2]
 
 # Options whose name is not the parameter's with dashes.
-_FLAGS = {"optimizer": "--opt", "regularization": "--reg", "claim": "CLAIM", "hidden": "--width",
-          "store": "STORE"}  # fmt: skip
+_FLAGS = {
+    **{name: f"--{short}" for name, short in SHORT.items()},
+    "claim": "CLAIM", "hidden": "--width", "store": "STORE",
+}  # fmt: skip
 
 INTERRUPTED = 130
 

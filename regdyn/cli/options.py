@@ -160,11 +160,22 @@ def rule_options() -> list[inspect.Parameter]:
     return options
 
 
-def split(name: str, text: str) -> list[str]:
-    parts = list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+SHORT = {"optimizer": "opt", "regularization": "reg"}
+"""Parameters whose option has a shorter name."""
+
+
+def parameter(text: str) -> str:
+    """The parameter that is meant by the name of it or of its option."""
+    name = text.replace("-", "_")
+    return next((long for long, short in SHORT.items() if name == short), name)
+
+
+def split(name: str, text: str, repeated: bool = False) -> list[str]:
+    """The words between commas, each once unless they may be `repeated`."""
+    parts = [part.strip() for part in text.split(",") if part.strip()]
     if not parts:
         raise InvalidParameter(name, "given at least one value", repr(text))
-    return parts
+    return parts if repeated else list(dict.fromkeys(parts))
 
 
 class Advance(Protocol):
@@ -187,12 +198,15 @@ def _million_trajectory_steps(speed: float) -> str:
 
 @contextmanager
 def progress_bar(
-    total: int,
+    total: int | None,
     quiet: bool,
     doing: str = "simulating",
     rate: Callable[[float], str] = _million_trajectory_steps,
 ) -> Iterator[tuple[Advance, Say]]:
-    """A progress bar on a terminal's stderr, and a way to say something above it."""
+    """A progress bar on a terminal's stderr, and a way to say something above it.
+
+    Without a `total` it shows the rate alone.
+    """
     if quiet:
         yield lambda done, status="", /: None, lambda text: None
         return
@@ -227,9 +241,9 @@ def progress_bar(
         yield advance, lambda text: bar.console.print(text)
 
 
-def optimizer_names(text: str) -> list[str]:
-    """The optimizers in a list, or all of them."""
-    names = split("optimizer", text)
+def optimizer_names(text: str, repeated: bool = False) -> list[str]:
+    """The optimizers in a list, each once unless they may be `repeated`, or all of them."""
+    names = split("optimizer", text, repeated)
     names = list(OPTIMIZERS) if names == ["all"] else names
     for name in names:
         check_choice("optimizer", name, [*OPTIMIZERS, "all"])

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from regdyn.cli.options import command, option
+from regdyn.cli.options import command, option, parameter
 from regdyn.errors import InvalidParameter
 
 
@@ -58,7 +58,7 @@ def plot(**options: Any) -> None:
     from regdyn.sweeps.result import Sweep
 
     sweep = Sweep(options["store"])
-    target = options["out"] or Path(sweep.path.with_suffix(".png").name)
+    target = options["out"] or Path(sweep.path.resolve().with_suffix(".png").name)
     if not target.is_dir():
         plot_format(target, "out")
     check_target("out", target, options["force"])
@@ -71,7 +71,8 @@ def plot(**options: Any) -> None:
         lengths = [int(number) for number in numbers]
     sweep.save_plot(
         target, force=options["force"], theory=options["theory"], what=options["what"],
-        x=options["x"], y=options["y"], at=_held(options["at"] or []), training=lengths,
+        x=options["x"] and parameter(options["x"]), y=options["y"] and parameter(options["y"]),
+        at=_held(options["at"] or []), training=lengths,
         title=options["title"],
     )  # fmt: skip
     if sweep.simulated + sweep.interpolated < sweep.points:
@@ -86,5 +87,5 @@ def _held(texts: list[str]) -> dict[str, str]:
         name, equals, value = (part.strip() for part in text.partition("="))
         if not (name and equals and value):
             raise InvalidParameter("at", "NAME=VALUE", text)
-        held[{"opt": "optimizer", "reg": "regularization"}.get(name, name)] = value
+        held[parameter(name)] = value
     return held

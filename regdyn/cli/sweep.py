@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import inspect
 import json
-import math
 import sys
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from regdyn.cli.options import (
+    SHORT,
     command,
     executor_options,
     optimizer_names,
     option,
+    parameter,
     plain_console,
     print_table,
     progress_bar,
@@ -125,9 +126,6 @@ def _unit_options() -> list[inspect.Parameter]:
     ]  # fmt: skip
 
 
-_RENAMED = {"optimizer": "opt", "regularization": "reg"}
-"""Parameters whose option is called otherwise."""
-
 _WORDS = ("optimizer", "regularization", "schedule", "noise", "dtype")
 """Axes of words come first, and in this order."""
 
@@ -167,7 +165,8 @@ def sweep(**options: Any) -> None:
     with executor:
         store = open_store(options["out"], plan, options["force"])
         missing = store.missing()
-        left = sum(map(plan.chunk_trajectory_steps, missing))
+        refined = plan.precision is not None
+        left = None if refined else sum(map(plan.chunk_trajectory_steps, missing))
         whole = len(plan.chunks) - len(missing)
         with store.locked(), progress_bar(left, options["quiet"], "sweeping") as (advance, say):
             if not options["quiet"]:
@@ -176,7 +175,6 @@ def sweep(**options: Any) -> None:
             def progress(done: int, chunks: int) -> None:
                 nonlocal whole
                 whole = chunks
-                refined = plan.precision is not None
                 advance(done, "" if refined else f"{chunks}/{len(plan.chunks)} chunks")
 
             try:
@@ -187,7 +185,10 @@ def sweep(**options: Any) -> None:
                 raise WorkerLost(f"{error}; {_how_to_resume(store, whole)}") from None
     result = Sweep(store.path)
     if options["plot"] is not None:
-        result.save_plot(options["plot"], force=options["force"])
+        try:
+            result.save_plot(options["plot"], force=options["force"])
+        except KeyboardInterrupt:
+            raise Interrupted(f"interrupted; regdyn plot draws {store.path}, which is whole") from None
     if options["json"]:
         print(json.dumps(_summary(result), indent=1))
     elif not options["quiet"]:
@@ -196,31 +197,31 @@ def sweep(**options: Any) -> None:
 
 def _check_drawable(plan: Plan) -> None:
     """Before anything is simulated: a map needs an axis of numbers, and few panels."""
-    from regdyn.plots.maps import MOST_PANELS
+    from regdyn.plots.maps import MOST_PANELS, lay_out
 
-    first = [next(iter(axis.values.values())) for axis in plan.grid.axes]
-    numbers = [len(v) for v in first if all(type(each) in (int, float) for each in v)]
-    if not numbers:
-        raise InvalidParameter("plot", "used with an axis of numbers")
-    # Two axes of numbers at most lie within a panel; which, regdyn plot lets one choose.
-    panels = plan.grid.size / math.prod(sorted(numbers)[-2:])
-    if panels > MOST_PANELS:
+    try:
+        lay_out([axis.values for axis in plan.grid.axes])
+    except InvalidParameter as error:
+        if error.name == "x":
+            raise InvalidParameter("plot", "used with an axis of numbers") from None
         wanted = f"used where at most {MOST_PANELS} panels are left (regdyn plot --at holds axes)"
-        raise InvalidParameter("plot", wanted, f"{panels:.0f}")
+        raise InvalidParameter("plot", wanted, error.value) from None
 
 
 def _announcement(plan: Plan, whole: int, workers: str) -> str:
     shape = " x ".join(f"{len(axis)} {axis.dim}" for axis in plan.grid.axes) or "1 point"
+    if plan.precision is not None:
+        return f"{shape}, refined to {plan.precision:g}; {workers}"
     there = f", {whole} of them there" if whole else ""
     chunks = f"{len(plan.chunks)} chunk{'s' if len(plan.chunks) > 1 else ''}{there}"
     return f"{shape}: {plan.trajectory_steps:.3g} trajectory-steps in {chunks}; {workers}"
 
 
 def _how_to_resume(store: Store, whole: int) -> str:
-    return (
-        f"{whole} of {len(store.plan.chunks)} chunks are in {store.path}, and the same command goes on "
-        "from them"
-    )
+    chunks = f"{whole} of {len(store.plan.chunks)} chunks are"
+    if store.plan.precision is not None:
+        chunks = "the points that have been simulated are"
+    return f"{chunks} in {store.path}, and the same command goes on from them"
 
 
 def _plan(options: dict[str, Any]) -> Plan:
@@ -231,18 +232,21 @@ def _plan(options: dict[str, Any]) -> Plan:
 
     system = check_choice("system", options["system"], SYSTEMS)
     names = dict.fromkeys(name for each in SYSTEMS.values() for name in each.parameters)
+    groups = [[parameter(name) for name in split("zip", group)] for group in options["zip"] or ()]
+    together = {name for group in groups for name in group}
     values = {}
     for name in names:
-        given = options[_RENAMED.get(name, name)]
+        given = options[SHORT.get(name, name)]
         if given is not None:
-            values[name] = _read(name, given)
+            listed = _read(name, given)
+            values[name] = listed if name in together else list(dict.fromkeys(listed))
     axes = {name: listed for name, listed in values.items() if len(listed) > 1}
     fixed = {name: listed[0] for name, listed in values.items() if name not in axes}
     times = options["times"]
     return make_plan(
         {name: axes[name] for name in sorted(axes, key=_place)},
         system=system,
-        zip=[split("zip", group) for group in options["zip"] or ()],
+        zip=groups,
         times=None if times is None else parse_numbers("times", times, whole=True),
         chunk=options["chunk"],
         refine=options["refine"],
@@ -264,13 +268,13 @@ def _read(name: str, given: Any) -> Sequence[Any]:
     from regdyn.sweeps.systems import WHOLE, WORDS
 
     if name == "optimizer":
-        return optimizer_names(given)
+        return optimizer_names(given, repeated=True)
     if name == "schedule":
         return _schedules(given)
     if isinstance(given, bool) or name == "trace" or str(given).endswith(".npy"):
         return [given]
     if name in WORDS:
-        words = split(name, given)
+        words = split(name, given, repeated=True)
         if name == "regularization":
             for word in words:
                 check_choice(name, word, REGULARIZATIONS)
@@ -281,7 +285,7 @@ def _read(name: str, given: Any) -> Sequence[Any]:
 def _schedules(text: str) -> list[str]:
     """Schedules with commas between them, and between the steps of one: "step:100,200,cosine"."""
     schedules: list[str] = []
-    for part in split("schedule", text):
+    for part in split("schedule", text, repeated=True):
         if schedules and schedules[-1].startswith("step:") and part[0].isdigit():
             schedules[-1] += f",{part}"
         else:

@@ -15,6 +15,7 @@ import torch
 from regdyn.cnn._turns import Watch, take_turns
 from regdyn.cnn.config import CnnConfig
 from regdyn.cnn.result import CnnResult
+from regdyn.errors import WorkerLost
 from regdyn.executors import Executor
 from regdyn.executors.base import Tell
 from regdyn.nets.config import Progress, Snapshot
@@ -64,7 +65,10 @@ def in_workers(
 def _train(job: Job, threads: int | None, tell: Tell) -> CnnResult:
     """One run, which tells how it goes."""
     if job.config.device == "cuda":
-        torch.cuda.set_device(_own_gpu(torch.cuda.device_count()))
+        gpus = torch.cuda.device_count()
+        if not gpus:
+            raise WorkerLost("a worker has no GPU, for which --device asks")
+        torch.cuda.set_device(_own_gpu(gpus))
     (result,) = take_turns(
         [job.config], [job.folder], threads or 1, 1, job.resume,
         lambda snapshot: tell(("progress", asdict(snapshot))),

@@ -88,9 +88,9 @@ def train(
             raise InvalidParameter("checkpoint", wanted, folder)
     if executor is not None and not isinstance(executor, InProcess):
         return in_workers(executor, configs, folders, resume, progress, watch)
-    count = thread_count(threads)
+    count = thread_count(threads if executor is None else executor.threads)
     processes = min(count, len(configs))
-    if processes > 1 and all(config.device == "cpu" for config in configs):
+    if executor is None and processes > 1 and all(config.device == "cpu" for config in configs):
         from regdyn.executors.loky import Loky
 
         return in_workers(Loky(processes), configs, folders, resume, progress, watch)

@@ -27,7 +27,7 @@ from numba.extending import (
 )
 from numba.np.unsafe.ndarray import to_fixed_tuple
 
-from regdyn.fingerprint import source_digest
+from regdyn.fingerprint import KERNELS, source_digest
 from regdyn.optimizers import OPTIMIZERS, Optimizer, make_optimizer
 
 # contract: a * b + c may round once (FMA), worth 10 percent and at most an ulp per operation.
@@ -77,7 +77,7 @@ def cache_path() -> Path:
     Its name holds a hash of the sources, because numba looks at the file of a kernel alone and
     would miss a change in the file of an update rule.
     """
-    leaf = f"kernels-{source_digest()}"
+    leaf = f"kernels-{source_digest(*KERNELS)}"
     preferred = os.environ.get("REGDYN_CACHE_DIR") or platformdirs.user_cache_dir("regdyn")
     for base in (Path(preferred), Path(tempfile.gettempdir()) / f"regdyn-{os.getuid()}"):
         try:

@@ -18,6 +18,7 @@ from regdyn.dynamics.engine import (
     Batch,
     Progress,
     aligned_empty,
+    check_memory,
     in_parallel,
     plan_calls,
     thread_count,
@@ -36,6 +37,9 @@ MAX_POINTS = 256
 
 SNAPSHOT_BYTES = 2**28
 """What the recorded numbers of the points of a task may take, but for a single point."""
+
+SUMMARY_BYTES = 6 * 8
+"""What a summary needs for a while, for each recorded step of a trajectory."""
 
 TABLE_ROWS = 2**17
 """Points times steps for which constants are tabulated at once, at most."""
@@ -80,6 +84,8 @@ def run_many(
         for members in cells.values()
         for group in _cut(members, _points_of_a_task(configs[members[0]], len(members), count))
     ]
+    parallel = len(groups) >= 2 * count
+    _check_memory([configs[i] for i in max(groups, key=len, default=[])], count if parallel else 1)
     for members in cells.values():
         compiled(configs[members[0]].system([configs[members[0]]]))
     results: list[dict[str, NDArray]] = [{} for _ in configs]
@@ -95,7 +101,7 @@ def run_many(
         for position, i in enumerate(group):
             results[i] = {name: values[position] for name, values in found.items()}
 
-    if len(groups) >= 2 * count:
+    if parallel:
         in_parallel(count, run_group, [(group, 1) for group in groups], stop)
     else:
         for group in groups:
@@ -120,6 +126,17 @@ def _points_of_a_task(config: EnsembleConfig, points: int, threads: int) -> int:
         tasks = 4 * threads if threads > 1 else 1
         most = min(most, max(1, points // tasks))
     return most
+
+
+def _check_memory(configs: Sequence[EnsembleConfig], at_once: int) -> None:
+    """The recorded numbers of tasks must fit, and what their summary copies of them."""
+    if not configs:
+        return
+    config = configs[0]
+    numbers = len(configs) * len(np.asarray(config.times)) * config.trajectories
+    copies = config.n_observables * (np.dtype(config.dtype).itemsize + 8) + SUMMARY_BYTES
+    what = f"{config.trajectories} trajectories x {len(np.asarray(config.times))} recorded steps"
+    check_memory(at_once * numbers * copies, what)
 
 
 def _cut(members: list[int], size: int) -> list[list[int]]:

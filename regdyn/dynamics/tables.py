@@ -197,7 +197,11 @@ class Scales:
 
 def identity(what: Any) -> Hashable:
     """Equal for schedules and the like that are equal, or the same where they cannot be compared."""
-    return what if isinstance(what, Hashable) else id(what)
+    try:
+        hash(what)
+    except TypeError:  # such as a dataclass with an array
+        return id(what)
+    return what  # type: ignore[no-any-return]
 
 
 def _groups(keys: Iterable[Hashable]) -> list[list[int]]:

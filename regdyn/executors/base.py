@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from itertools import islice
-from threading import Event, Semaphore
+from threading import Event, Lock, Semaphore
 from typing import Any
 
 Tell = Callable[[Any], None]
@@ -29,6 +29,36 @@ AT_ONCE = 2
 
 def deaf(index: int, message: Any) -> None:
     """What hears unless the caller wants to."""
+
+
+class Tally:
+    """Adds up how much work on items has done, from what it tells and from its end.
+
+    Parameters
+    ----------
+    progress
+        Told how much was done since the last call, by one thread at a time.
+    """
+
+    def __init__(self, progress: Callable[[int], None]) -> None:
+        self._progress = progress
+        self._told: dict[int, int] = {}
+        self._ended: set[int] = set()
+        self._lock = Lock()
+
+    def hear(self, index: int, done: int) -> None:
+        """So much more of an item is done."""
+        with self._lock:
+            # What arrives after the result has been counted with it.
+            if index not in self._ended:
+                self._told[index] = self._told.get(index, 0) + done
+                self._progress(done)
+
+    def end(self, index: int, whole: int) -> None:
+        """All of an item, so much, is done."""
+        with self._lock:
+            self._ended.add(index)
+            self._progress(whole - self._told.pop(index, 0))
 
 
 class Executor(ABC):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import queue
 import re
+import secrets
 import signal
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError
@@ -33,10 +34,11 @@ AHEAD = 3
 DEATHS = 5
 """Workers that may die over one item before it is given up."""
 
+NOBODY = 300.0
+"""Seconds without any worker after which a run ends; others may join as long."""
+
 _ADDRESS = re.compile(r"(\w+://)?[^/\s]+:\d+")
 """HOST:PORT, perhaps with a protocol."""
-
-_TOPIC = "regdyn"
 
 
 class Dask(Executor):
@@ -115,9 +117,13 @@ class Dask(Executor):
         waiting: dict[Future, tuple[int, Any]] = {}
         numbered = iter(enumerate(items))
         more = True
+        # Other commands, and other runs of this one, have topics of their own.
+        topic = f"regdyn-{secrets.token_hex(8)}"
 
         def submit(index: int, item: Any) -> None:
-            future = self._client.submit(_do, work, index, item, fingerprint(), pure=False, retries=0)
+            future = self._client.submit(
+                _do, work, index, item, fingerprint(), topic, pure=False, retries=0
+            )
             waiting[future] = index, item
             future.add_done_callback(ended.put)
 
@@ -126,7 +132,7 @@ class Dask(Executor):
             if isinstance(event, tuple) and len(event) == 2:
                 hear(*event[1])
 
-        self._client.subscribe_topic(_TOPIC, on_event)
+        self._client.subscribe_topic(topic, on_event)
         try:
             while more or waiting:
                 room = AHEAD * max(1, self._threads())
@@ -148,7 +154,7 @@ class Dask(Executor):
         finally:
             # A scheduler that has gone has nothing left to be told.
             with suppress(OSError, TimeoutError):
-                self._client.unsubscribe_topic(_TOPIC)
+                self._client.unsubscribe_topic(topic)
                 if waiting:
                     self._client.cancel(list(waiting), force=True)
 
@@ -160,15 +166,19 @@ class Dask(Executor):
             raise WorkerLost("the scheduler has gone") from None
 
     def _next(self, ended: queue.SimpleQueue[Future]) -> Future:
-        """The next future that has ended, as long as there is a scheduler that could say so."""
-        lost = 0.0
+        """The next future that has ended, as long as somebody is there who could end it."""
+        lost = alone = 0.0
         while True:
             try:
                 return ended.get(timeout=PATIENCE)
             except queue.Empty:
-                lost = 0.0 if self._client.status == "running" else lost + PATIENCE
+                there = self._client.status == "running"
+                lost = 0.0 if there else lost + PATIENCE
+                alone = 0.0 if there and self._threads() else alone + PATIENCE
                 if lost > TIMEOUT:
                     raise WorkerLost("the scheduler has gone") from None
+                if alone > NOBODY:
+                    raise WorkerLost(f"for {NOBODY:g} s no worker has been there") from None
 
     def _result(self, future: Future) -> Any:
         try:
@@ -212,12 +222,12 @@ class _Refusal:
         self.worker = worker
 
 
-def _do(work: Any, index: int, item: Any, wanted: str) -> Any:
+def _do(work: Any, index: int, item: Any, wanted: str, topic: str) -> Any:
     """Do the work in a worker, which tells the client how it goes."""
     worker = distributed.get_worker()
     if fingerprint() != wanted:
         return _Refusal(worker.address)
-    return work(item, 1, lambda message: worker.log_event(_TOPIC, (index, message)))
+    return work(item, 1, lambda message: worker.log_event(topic, (index, message)))
 
 
 def _foreign_fingerprint() -> Callable[[], str]:

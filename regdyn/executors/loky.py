@@ -6,10 +6,11 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
+from multiprocessing import AuthenticationError
 from multiprocessing.connection import Client, Listener
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
 import joblib
@@ -79,22 +80,29 @@ def _end_with_parent() -> None:
 @contextmanager
 def _listening(hear: Callable[[int, Any], None]) -> Iterator[tuple[Any, bytes]]:
     """Where other processes can say something, and the key that they need for it."""
-    key = secrets.token_bytes(32)
+    key, closed = secrets.token_bytes(32), Event()
     with Listener(authkey=key) as listener:
 
         def follow(line: Any) -> None:
             try:
                 while True:
                     hear(*line.recv())
-            except EOFError:
+            except (EOFError, OSError):
                 line.close()
 
         def listen() -> None:
-            while True:
-                try:
+            while not closed.is_set():
+                with suppress(OSError, EOFError, AuthenticationError):  # a process that was killed
                     Thread(target=follow, args=(listener.accept(),), daemon=True).start()
-                except OSError:  # closed
-                    return
 
-        Thread(target=listen, daemon=True).start()
-        yield listener.address, key
+        thread = Thread(target=listen, daemon=True)
+        thread.start()
+        try:
+            yield listener.address, key
+        finally:
+            closed.set()
+            with (
+                suppress(OSError, EOFError, AuthenticationError),
+                Client(listener.address, authkey=key),
+            ):
+                thread.join()

@@ -22,6 +22,7 @@ from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
 from matplotlib.typing import LineStyleType
 from numpy.typing import NDArray
+from scipy.ndimage import distance_transform_edt
 
 from regdyn.errors import InvalidParameter
 from regdyn.optimizers import OPTIMIZERS
@@ -137,19 +138,15 @@ def plot_map(
         For an axis or value that the map does not have, or more than 24 panels.
     """
     quantity = QUANTITIES[check_choice("what", what, QUANTITIES)]
-    part, held = _held(_by_first_parameter(data), at or {})
-    numeric = [str(dim) for dim in part["simulated"].dims if part[dim].dtype.kind in "fiu"]
-    numeric = [name for name in numeric if name not in ("seed",)] or numeric
-    if not numeric:
-        raise InvalidParameter("x", "an axis of numbers, and this map has none")
-    x = check_choice("x", x or _usual(numeric, ("lam", "lr")), numeric)
-    others = [name for name in numeric if name != x]
+    part, held = _held(data, at or {})
+    dims = [str(dim) for dim in part["simulated"].dims]
+    layout = lay_out([_along(part, dim) for dim in dims], x, y)
+    part = part.swap_dims({dim: name for dim, name in zip(dims, layout.names) if dim != name})
     lengths = _lengths(part, training)
     with style():
-        if not others and y is None:
-            return _curves(part, quantity, x, held, title)
-        y = check_choice("y", y or _usual(others, ("sigma", "c", "lr")), others)
-        return _panels(part, quantity, x, y, held, lengths, predicted, title)
+        if layout.y is None:
+            return _curves(part, quantity, layout.x, held, title)
+        return _panels(part, quantity, layout.x, layout.y, held, lengths, predicted, title)
 
 
 def save_map(
@@ -160,26 +157,82 @@ def save_map(
     save_figure(plot_map(data, **options), path, force)
 
 
+@dataclass(frozen=True)
+class Layout:
+    """How the axes of a map are drawn.
+
+    Attributes
+    ----------
+    names
+        What each axis is called: of parameters that go together one that is a word, else one whose
+        numbers differ.
+    x, y
+        The axes of a panel; without y, of curves.
+    """
+
+    names: tuple[str, ...]
+    x: str
+    y: str | None
+
+
+def lay_out(
+    axes: Sequence[Mapping[str, Sequence[Any]]], x: str | None = None, y: str | None = None
+) -> Layout:
+    """How to draw axes, each with the values of its parameters.
+
+    Raises
+    ------
+    InvalidParameter
+        Without an axis of numbers, and for more than 24 panels or curves.
+    """
+    kinds = [{name: _kind(values) for name, values in axis.items()} for axis in axes]
+    names = tuple(
+        min(kind, key=lambda name: (name not in (x, y), _KINDS.index(kind[name]))) for kind in kinds
+    )
+    numeric = [name for name, kind in zip(names, kinds) if kind[name] == "numbers"]
+    numeric = [name for name in numeric if name != "seed"] or numeric
+    if not numeric:
+        raise InvalidParameter("x", "an axis of numbers, and this map has none")
+    x = check_choice("x", x or _usual(numeric, ("lam", "lr")), numeric)
+    others = [name for name in numeric if name != x]
+    if others or y is not None:
+        y = check_choice("y", y or _usual(others, ("sigma", "c", "lr")), others)
+    rest = [name for name in names if name not in (x, y)]
+    count = math.prod(len(axis[name]) for name, axis in zip(names, axes) if name in rest)
+    if count > MOST_PANELS:
+        what = "curves" if y is None else "panels"
+        wanted = f"given such that at most {MOST_PANELS} {what} are left ({', '.join(rest)})"
+        raise InvalidParameter("at", wanted, count)
+    return Layout(names, x, y)
+
+
+_KINDS = ("words", "numbers", "repeated")
+
+
+def _kind(values: Sequence[Any]) -> str:
+    """Whether the values of a parameter are words, numbers that differ, or numbers that do not."""
+    if not all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values):
+        return "words"
+    return "numbers" if len(set(values)) == len(values) else "repeated"
+
+
 def _usual(names: Sequence[str], wanted: Sequence[str]) -> str:
     """The first of `wanted` that is there, else the last name."""
-    return next((name for name in wanted if name in names), names[-1])
+    return next((name for name in wanted if name in names), names[-1] if names else "")
 
 
-def _by_first_parameter(data: xarray.Dataset) -> xarray.Dataset:
-    """A map whose parameters that go together are named by the first of them."""
-    for dim in data["simulated"].dims:
-        along = [name for name in data.coords if data[name].dims == (dim,)]
-        if along and dim not in along:
-            data = data.swap_dims({dim: along[0]})
-    return data
+def _along(data: xarray.Dataset, dim: str) -> dict[str, list[Any]]:
+    """The values of each parameter along a dimension, in the order of the sweep."""
+    order = [name for axis in json.loads(data.attrs["config"])["axes"] for name in axis]
+    return {name: data[name].values.tolist() for name in order if data[name].dims == (dim,)}
 
 
 def _held(data: xarray.Dataset, at: Mapping[str, Any]) -> tuple[xarray.Dataset, dict[str, Any]]:
     """The part of a map at some values of its axes, and these values."""
-    dims = [str(dim) for dim in data["simulated"].dims]
     held: dict[str, Any] = {}
     for name, wanted in at.items():
-        check_choice("at", name, dims)
+        dims = {each: str(dim) for dim in data["simulated"].dims for each in _along(data, str(dim))}
+        dim = dims[check_choice("at", name, dims)]
         values = data[name].values
         if values.dtype.kind in "fiu":
             try:
@@ -192,8 +245,8 @@ def _held(data: xarray.Dataset, at: Mapping[str, Any]) -> tuple[xarray.Dataset, 
         else:
             texts = [str(value) for value in values]
             index = texts.index(check_choice("at", str(wanted), texts))
-        data = data.isel({name: index})
-        held[name] = values[index].item() if isinstance(values[index], np.generic) else values[index]
+        held |= {each: listed[index] for each, listed in _along(data, dim).items()}
+        data = data.isel({dim: index})
     return data, held
 
 
@@ -213,9 +266,14 @@ def _lengths(data: xarray.Dataset, training: Sequence[int] | None) -> dict[str, 
     return reached or {f"{last:,} steps": last}
 
 
-def _choices(data: xarray.Dataset, dims: Sequence[str]) -> Iterator[dict[str, Any]]:
-    for values in product(*(data[dim].values.tolist() for dim in dims)):
-        yield dict(zip(dims, values))
+def _choices(
+    data: xarray.Dataset, dims: Sequence[str]
+) -> Iterator[tuple[dict[str, int], dict[str, Any]]]:
+    """Each combination along some dimensions: where it is, and its parameters."""
+    along = [_along(data, dim) for dim in dims]
+    for index in product(*(range(data.sizes[dim]) for dim in dims)):
+        parts = [{name: values[i] for name, values in each.items()} for i, each in zip(index, along)]
+        yield dict(zip(dims, index)), {name: part[name] for part in parts for name in part}
 
 
 def _called(name: str, value: Any) -> str:
@@ -316,9 +374,6 @@ def _panels(
     dims = [str(dim) for dim in data["simulated"].dims if dim not in (x, y)]
     dims.sort(key=lambda dim: data.sizes[dim])  # the most in a row
     choices = list(_choices(data, dims))
-    if len(choices) > MOST_PANELS:
-        wanted = f"given such that at most {MOST_PANELS} panels are left ({', '.join(dims)})"
-        raise InvalidParameter("at", wanted, len(choices))
     columns = _columns(data, dims, len(choices))
     rows = math.ceil(len(choices) / columns)
     figure = Figure(
@@ -329,9 +384,9 @@ def _panels(
     values = quantity.of(data)
     norm, colors = _colors(values, quantity)
     drawn: dict[str, Any] = {}
-    for i, (ax, choice) in enumerate(zip(grid.flat, choices)):
-        part = data.sel(choice) if dims else data
-        cells = values.sel(choice).transpose(y, x).values
+    for i, (ax, (index, choice)) in enumerate(zip(grid.flat, choices)):
+        part = data.isel(index)
+        cells = values.isel(index).transpose(y, x).values
         _draw_cells(ax, cells, part, scales, norm, colors, (x, y), drawn)
         if quantity.passage:
             found = None
@@ -395,7 +450,7 @@ def _draw_cells(
         shown = np.maximum(shown, norm.vmin)  # 0 is dead from the start
     ax.pcolormesh(*edges, shown, norm=norm, cmap=colors, rasterized=True)
     x, y = names
-    most = (part["diverged"] > 0.5 * part["simulated"]).transpose(y, x).values[order]
+    most = _diverges(part.transpose(y, x, ...))[order]
     never = np.isposinf(values)[order] & ~most
     for mask, color, label in (
         (never, _NEVER, "the median never passes"),
@@ -405,6 +460,16 @@ def _draw_cells(
             plain = matplotlib.colors.ListedColormap([color])
             ax.pcolormesh(*edges, np.where(mask, 1.0, np.nan), cmap=plain, rasterized=True)
             drawn.setdefault(label, Patch(facecolor=color))
+
+
+def _diverges(part: xarray.Dataset) -> NDArray[np.bool_]:
+    """Where most trajectories diverge; an interpolated point is as the nearest that was simulated."""
+    counts = part["simulated"].values
+    most = part["diverged"].values > 0.5 * counts
+    if not np.any(counts > 0):
+        return np.asarray(most)
+    nearest = distance_transform_edt(counts == 0, return_distances=False, return_indices=True)
+    return np.asarray(most[tuple(nearest)])
 
 
 _LINES: Mapping[str, tuple[str, LineStyleType]] = {
@@ -474,8 +539,8 @@ def _contour(
 
 def _axis_label(data: xarray.Dataset, name: str) -> str:
     """A parameter, and those that go together with it."""
-    others = [str(each) for each in data.coords if data[each].dims == (name,) and each != name]
-    return ", with ".join(SYMBOLS.get(each, each) for each in (name, *others))
+    names = dict.fromkeys((name, *_along(data, name)))
+    return ", with ".join(SYMBOLS.get(each, each) for each in names)
 
 
 def _caption(data: xarray.Dataset, held: Mapping[str, Any], inches: float) -> str:
@@ -509,25 +574,21 @@ def _curves(
 ) -> Figure:
     """One axis of numbers: a curve for what else varies."""
     dims = [str(dim) for dim in data["simulated"].dims if dim != x]
-    choices = list(_choices(data, dims))
-    if len(choices) > MOST_PANELS:
-        wanted = f"given such that at most {MOST_PANELS} curves are left ({', '.join(dims)})"
-        raise InvalidParameter("at", wanted, len(choices))
     figure = Figure(figsize=SINGLE, layout="constrained")
     ax = figure.subplots()
     scale = _Scale(data[x].values.astype(float))
     order = np.argsort(scale.values)
     at = scale.to_drawn(scale.values)[order]
     values = quantity.of(data)
-    for i, choice in enumerate(choices):
-        found = values.sel(choice).values[order]
+    for i, (index, choice) in enumerate(_choices(data, dims)):
+        found = values.isel(index).values[order]
         (line,) = ax.plot(
             at, np.where(np.isfinite(found), found, np.nan), color=COLORS[i % len(COLORS)],
             linestyle=DASHES[i % len(DASHES)], marker=".",
             label=_name(choice),
         )  # fmt: skip
         if quantity.passage:
-            bounds = data["first_passage_interval"].sel(choice).values[order]
+            bounds = data["first_passage_interval"].isel(index).values[order]
             shown = np.isfinite(bounds).all(axis=1) & np.isfinite(found)
             low, high = np.where(shown[:, None], bounds, np.nan).T
             ax.fill_between(at, low, high, color=line.get_color(), alpha=0.2, linewidth=0)
@@ -535,13 +596,15 @@ def _curves(
     if quantity.log and np.any(shown > 0):
         ax.set_yscale("log")
     if not len(shown):
-        ax.text(0.5, 0.5, f"none within {_steps(data):,} steps", transform=ax.transAxes, ha="center")
+        never = f"none within {_steps(data):,} steps"
+        text = "nothing is simulated yet" if np.all(np.isnan(values.values)) else never
+        ax.text(0.5, 0.5, text, transform=ax.transAxes, ha="center")
         ax.set_yticks([])
     scale.set(ax.xaxis, _axis_label(data, x))
     interval = " (band: 95 %)" if quantity.passage else ""
     ax.set_ylabel(quantity.label + interval)
     lines = [title, _caption(data, held, figure.get_figwidth())]
-    if quantity.passage and 0 < len(shown) < values.size:
+    if quantity.passage and len(shown) and np.any(np.isposinf(values.values)):
         lines.append("no point where the median never passes")
     ax.set_title("\n".join(filter(None, lines)), loc="left")
     if dims:

@@ -50,8 +50,7 @@ def parse_numbers(name: str, text: str, whole: bool = False) -> list[float] | li
         column += len(item) + 1
     if len(numbers) > MOST_VALUES:
         raise InvalidParameter(name, f"at most {MOST_VALUES} values", len(numbers))
-    different = list(dict.fromkeys(numbers))
-    return [int(number) for number in different] if whole and _all_whole(different) else different
+    return [int(number) for number in numbers] if whole and _all_whole(numbers) else numbers
 
 
 def _all_whole(numbers: list[float]) -> bool:

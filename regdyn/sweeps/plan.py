@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +22,7 @@ from regdyn.dynamics.observables import check_times
 from regdyn.dynamics.optimization import MAX_COUNT
 from regdyn.dynamics.result import LEVELS, describe
 from regdyn.dynamics.schedules import Table
+from regdyn.dynamics.tables import identity
 from regdyn.errors import InvalidParameter
 from regdyn.files import load_numbers
 from regdyn.fingerprint import fingerprint
@@ -28,6 +32,7 @@ from regdyn.sweeps.axes import Axis, Chunks, Grid
 from regdyn.sweeps.systems import (
     RULE_PARAMETERS,
     SYSTEMS,
+    TEXTS,
     WORDS,
     SweptSystem,
     check_axis,
@@ -52,6 +57,9 @@ TRAJECTORIES = 64
 
 MOST_TRAJECTORIES = 4096
 """Of a point of a sweep that is refined, unless told."""
+
+MOST_LISTED = 10_000
+"""Values of an axis that a description lists."""
 
 BOUNDS = ("low", "high")
 
@@ -79,6 +87,8 @@ class Plan:
         Of ln of the median first passage, for a sweep that is refined; see `regdyn.sweeps.refine`.
     most
         Trajectories of a point at most then.
+    files
+        What is in the small files that are values of an axis, by the parameter and the value.
     """
 
     system: SweptSystem
@@ -88,6 +98,7 @@ class Plan:
     chunks: Chunks
     precision: float | None = None
     most: int = MOST_TRAJECTORIES
+    files: Mapping[tuple[str, str], Any] = field(default_factory=dict)
 
     @cached_property
     def extra(self) -> dict[str, list[Any]]:
@@ -123,7 +134,11 @@ class Plan:
     def task(self, number: int) -> Task:
         """What a worker must know to simulate a chunk."""
         grid = self.grid.part(self.chunks.where(number))
-        return Task(self.system.name, tuple(grid.points()), self.fixed, self.times)
+        return self._task(grid.points(), self.fixed)
+
+    def _read(self, name: str, value: Any) -> Any:
+        """A value, or what is in the small file that has its name."""
+        return self.files.get((name, value), value) if isinstance(value, str) else value
 
     def interpolates(self, axis: Axis) -> bool:
         """Whether points along an axis can be interpolated: numbers, but not those of chance."""
@@ -138,8 +153,14 @@ class Plan:
 
     def task_of(self, points: Sequence[int], trajectories: int) -> Task:
         """What a worker must know to simulate some points with so many trajectories."""
-        fixed = {**self.fixed, "trajectories": trajectories}
-        return Task(self.system.name, tuple(map(self.grid.point, points)), fixed, self.times)
+        return self._task(map(self.grid.point, points), {**self.fixed, "trajectories": trajectories})
+
+    def _task(self, points: Iterable[Mapping[str, Any]], fixed: Mapping[str, Any]) -> Task:
+        if self.files:
+            points = (
+                {name: self._read(name, value) for name, value in point.items()} for point in points
+            )
+        return Task(self.system.name, tuple(points), fixed, self.times)
 
     def _corners(self) -> list[EnsembleConfig]:
         """A configuration for each combination of words: they differ by more than numbers."""
@@ -156,7 +177,7 @@ class Plan:
         return {
             "system": self.system.name,
             "axes": [
-                {name: _listed(name, values) for name, values in axis.values.items()}
+                {name: self._listed(name, values) for name, values in axis.values.items()}
                 for axis in self.grid.axes
             ],
             "configurations": [describe(config) for config in self._corners()],
@@ -167,6 +188,19 @@ class Plan:
             **({"schedule": self.fixed["schedule"]} if self._follows_steps else {}),
             **({} if self.precision is None else {"refine": [self.precision, self.most]}),
         }
+
+    def _listed(self, name: str, values: Sequence[Any]) -> Any:
+        """Values as plain JSON; what is in files, arrays and very many values as hashes."""
+        described = []
+        for value in values:
+            read = self._read(name, value)
+            # Those of words stand in full in the configurations.
+            short = name in WORDS and read is value
+            described.append(label(value) if short else describe(read))
+        if len(described) <= MOST_LISTED:
+            return described
+        digest = hashlib.sha256(json.dumps(described).encode()).hexdigest()
+        return {"values": len(described), "sha256": digest}
 
 
 @dataclass(frozen=True)
@@ -232,35 +266,54 @@ def make_plan(
     given |= {name: _read(name, value) for name, value in fixed.items() if value is not None}
     given = {name: value for name, value in given.items() if name not in axes}
     counts = {
-        name: [check_integer(name, each, 1, MAX_COUNT) for each in axes.get(name, [given.get(name)])]
+        name: [check_integer(name, each, 1, MAX_COUNT) for each in listed.get(name, [given.get(name)])]
         for name in ("steps", "trajectories")
     }
     given |= {name: values[0] for name, values in counts.items() if name in given}
-    check_hyperparameters(axes, given, axes.get("optimizer", [given.get("optimizer")]))
+    check_hyperparameters(axes, given, listed.get("optimizer", [given.get("optimizer")]))
     ends = sorted(set(counts["steps"]))
     recorded = _sparse_times(ends) if times is None else check_times(times, ends[-1])
     _check_values(swept, grid, given, recorded)
     points = _chunk_points(grid, given) if chunk is None else check_integer("chunk", chunk, 1, 10**9)
-    chunks = Chunks(grid.shape, grid.chunk_shape(points))
-    if refine is None:
-        if most_trajectories is not None:
-            raise InvalidParameter("most_trajectories", "used with refine", most_trajectories)
-        return Plan(swept, grid, given, recorded, chunks)
+    files = {
+        (name, value): _read(name, value)
+        for name, values in listed.items() if name in ("schedule", "sigma")
+        for value in values if isinstance(value, str) and value.endswith(".npy")
+    }  # fmt: skip
+    plan = Plan(swept, grid, given, recorded, Chunks(grid.shape, grid.chunk_shape(points)), files=files)
+    if refine is not None:
+        return _refined(plan, refine, most_trajectories)
+    if most_trajectories is not None:
+        raise InvalidParameter("most_trajectories", "used with refine", most_trajectories)
+    return plan
+
+
+def _refined(plan: Plan, refine: float, most_trajectories: int | None) -> Plan:
+    """A plan whose map is refined: any point may then have more trajectories."""
     precision = check_number("refine", refine, "(0, 1]")
-    if "trajectories" not in given:
+    if "trajectories" not in plan.fixed:
         raise InvalidParameter("trajectories", "no axis of a sweep that is refined")
-    most = MOST_TRAJECTORIES if most_trajectories is None else most_trajectories
-    most = check_integer("most_trajectories", most, given["trajectories"], MAX_COUNT)
-    return Plan(swept, grid, given, recorded, chunks, precision, most)
+    first = plan.fixed["trajectories"]
+    most = max(MOST_TRAJECTORIES, first) if most_trajectories is None else most_trajectories
+    most = check_integer("most_trajectories", most, first, MAX_COUNT)
+    for count in {min(2 * first, most), most}:
+        try:
+            _check_values(plan.system, plan.grid, {**plan.fixed, "trajectories": count}, plan.times)
+        except InvalidParameter as error:
+            name = "most_trajectories" if error.name == "trajectories" else error.name
+            raise InvalidParameter(name, f"{error.requirement} (--refine)", error.value) from None
+    return replace(plan, precision=precision, most=most)
 
 
 def _read(name: str, value: Any) -> Any:
-    """A small file as its numbers, which go to the workers with the task."""
+    """A small file as its numbers, which go to the workers with the task; of a large one, its place."""
     if isinstance(value, str) and value.endswith(".npy"):
         if name == "schedule":
             return Table(load_numbers(name, value))
         if name == "sigma":
             return StdTable(load_numbers(name, value))
+        if name == "trace":
+            return str(Path(value).absolute())
     return value
 
 
@@ -271,16 +324,6 @@ def label(value: Any) -> Any:
         own = [f"{k}={v:g}" for k, v in value.parameters().items() if v != defaults[k]]
         return f"{value.name}({', '.join(own)})" if own else value.name
     return value if isinstance(value, (str, bool, int, float)) else repr(value)
-
-
-def _listed(name: str, values: Sequence[Any]) -> Any:
-    """Values as plain JSON, those in files and very many ones as their hash."""
-    if len(values) > 10_000:
-        return describe(np.asarray(values))
-    files = {value: _read(name, value) for value in values if isinstance(value, str)}
-    return [
-        label(value) if files.get(value, value) is value else describe(files[value]) for value in values
-    ]
 
 
 def _default_optimizer(system: SweptSystem) -> str:
@@ -297,12 +340,16 @@ def _values(name: str, values: Sequence[Any] | NDArray) -> tuple[Any, ...]:
     listed = [value.item() if isinstance(value, np.generic) else value for value in listed]
     if not listed:
         raise InvalidParameter(name, "given at least one value")
+    if name not in WORDS | TEXTS:
+        for value in listed:
+            if isinstance(value, str):
+                raise InvalidParameter(name, "numbers where it is an axis", repr(value))
     return tuple(listed)
 
 
 def _different(values: tuple[Any, ...]) -> tuple[Any, ...]:
     """Each value once."""
-    return tuple(dict.fromkeys(values)) if all(isinstance(v, Hashable) for v in values) else values
+    return tuple({identity(value): value for value in values}.values())
 
 
 def _joined(values: Mapping[str, tuple[Any, ...]], zip: Sequence[Sequence[str]]) -> tuple[Axis, ...]:

@@ -26,7 +26,7 @@ from regdyn.dynamics.engine import check_memory
 from regdyn.dynamics.result import LEVELS
 from regdyn.errors import InvalidParameter
 from regdyn.executors import Executor
-from regdyn.executors.base import Work
+from regdyn.executors.base import Tally, Work
 from regdyn.files import written_whole
 from regdyn.sweeps.plan import Plan
 from regdyn.sweeps.store import MARK, Store
@@ -349,19 +349,14 @@ def refine_map(
             else:
                 state.take(batch, arrays)
         tasks = (plan.task_of(batch.points, batch.trajectories) for batch in missing)
-        told = dict.fromkeys(range(len(missing)), 0)
-
-        def hear(index: int, done: int) -> None:
-            told[index] += done
-            progress(done)
-
-        with closing(executor.run(work, tasks, hear)) as results:
+        tally = Tally(progress)
+        with closing(executor.run(work, tasks, tally.hear)) as results:
             for index, arrays in results:
                 batch = missing[index]
                 with store.explained():
                     _save(journal / f"{batch.number:06}.npz", batch, arrays)
                 state.take(batch, arrays)
-                progress(plan.steps_of(batch.points) * batch.trajectories - told[index])
+                tally.end(index, plan.steps_of(batch.points) * batch.trajectories)
         state.spent += sum(plan.steps_of(batch.points) * batch.trajectories for batch in batches)
 
     simulate({first: state.coarse()})
@@ -383,8 +378,13 @@ def refine_map(
     for chunk in range(len(plan.chunks)):
         where = np.arange(plan.grid.size).reshape(plan.grid.shape)[plan.chunks.where(chunk)].ravel()
         store.write(chunk, {name: values[where] for name, values in rows.items()})
-    shutil.rmtree(journal, ignore_errors=True)
+    remove_journal(store)
     return saving
+
+
+def remove_journal(store: Store) -> None:
+    """The batches of a store that is whole are not needed any more."""
+    shutil.rmtree(store.path / JOURNAL, ignore_errors=True)
 
 
 def _save(path: Any, batch: Batch, arrays: dict[str, NDArray]) -> None:

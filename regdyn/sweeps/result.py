@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -72,7 +73,12 @@ class Sweep:
             lines = (self.path / SESSIONS).read_text().splitlines()
         except FileNotFoundError:
             return []
-        return [json.loads(line) for line in lines]
+        found = []
+        for line in lines:
+            # A disk that was full may have cut one short.
+            with suppress(ValueError):
+                found.append(json.loads(line))
+        return found
 
     @property
     def seconds(self) -> float:
@@ -88,7 +94,8 @@ class Sweep:
         """
         data = self._dataset
         done = data[MARK].notnull()
-        words = [dim for dim in done.dims if data[dim].dtype.kind in "UO"]
+        along = {dim: [name for name in data.coords if data[name].dims == (dim,)] for dim in done.dims}
+        words = [dim for dim in done.dims if any(data[name].dtype.kind in "UO" for name in along[dim])]
         rows = []
         for index in np.ndindex(*(data.sizes[dim] for dim in words)):
             at = dict(zip(words, index))
@@ -97,7 +104,7 @@ class Sweep:
             passing = np.isfinite(passage)
             lost = (data["diverged"].isel(at) / data[MARK].isel(at)).mean()
             rows.append(
-                {str(dim): str(data[dim].values[i]) for dim, i in at.items()}
+                {str(name): str(data[name].values[i]) for dim, i in at.items() for name in along[dim]}
                 | {
                     "points": int(simulated.sum()),
                     "share_dying": float(passing.sum() / max(1, int(simulated.sum()))),
@@ -138,7 +145,7 @@ class Sweep:
         if steps:
             lines.append(
                 f"  {steps:.3g} trajectory-steps in {self.seconds:.1f} s, "
-                f"{steps / self.seconds / 1e6:.0f} million/s"
+                f"{steps / self.seconds / 1e6:.3g} million/s"
             )
         saving = next((s["saving"] for s in self.sessions if s.get("saving")), "")
         lines += [f"  {saving}"] if saving else []

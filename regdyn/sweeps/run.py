@@ -8,16 +8,15 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime
-from threading import Lock
 from typing import Any
 
 from numpy.typing import ArrayLike, NDArray
 
 from regdyn.dynamics.result import provenance
 from regdyn.executors import Executor, InProcess
-from regdyn.executors.base import Tell
+from regdyn.executors.base import Tally, Tell
 from regdyn.sweeps.plan import Plan, Task, make_plan
-from regdyn.sweeps.refine import Saving, refine_map
+from regdyn.sweeps.refine import refine_map, remove_journal
 from regdyn.sweeps.result import Sweep
 from regdyn.sweeps.store import Store, open_store
 
@@ -115,20 +114,20 @@ def complete(
     executor: Executor,
     progress: Progress = ignore,
     notify_compile: Callable[[str], None] = ignore,
-) -> Saving | None:
-    """Simulate and write what is not there; see `sweep`. What a refinement saved, if it was one."""
+) -> None:
+    """Simulate and write what is not there; see `sweep`."""
     missing = store.missing()
     if not missing:
-        return None
+        remove_journal(store)  # of a refinement that was killed at its very end
+        return
     begin, started = time.perf_counter(), datetime.now(UTC)
     workers = executor.description
-    done, lock = 0, Lock()
+    done = 0
 
     def count(steps: int, whole: int) -> None:
         nonlocal done
-        with lock:
-            done += steps
-            progress(steps, whole)
+        done += steps
+        progress(steps, whole)
 
     saving = None
     try:
@@ -146,7 +145,6 @@ def complete(
             executor=executor.name, workers=workers, saving=str(saving or ""),
             **provenance(),
         )  # fmt: skip
-    return saving
 
 
 def _complete_chunks(
@@ -158,23 +156,13 @@ def _complete_chunks(
 ) -> None:
     """Simulate and write chunks, each as it comes."""
     whole = len(plan.chunks) - len(missing)
-    told = dict.fromkeys(range(len(missing)), 0)
-    lock = Lock()
-
-    def hear(index: int, done: int) -> None:
-        with lock:
-            # What arrives after the result has been counted with it.
-            if index in told:
-                told[index] += done
-                progress(done, whole)
-
-    results = executor.run(work, (plan.task(number) for number in missing), hear)
+    tally = Tally(lambda done: progress(done, whole))
+    results = executor.run(work, (plan.task(number) for number in missing), tally.hear)
     with closing(results), _Writer(store) as writer:
         for index, arrays in results:
             writer.write(missing[index], arrays)
             whole += 1
-            with lock:
-                progress(plan.chunk_trajectory_steps(missing[index]) - told.pop(index), whole)
+            tally.end(index, plan.chunk_trajectory_steps(missing[index]))
 
 
 class _Writer:

@@ -9,7 +9,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +43,7 @@ class Store:
     Parameters
     ----------
     path, plan
-        A folder that `create` or a run before made for this plan.
+        A folder that `open_store` made for this plan, now or in a run before.
     """
 
     def __init__(self, path: Path, plan: Plan) -> None:
@@ -68,14 +68,15 @@ class Store:
             for name, array in self._arrays.items():
                 array[where] = arrays[name].reshape(points + arrays[name].shape[1:])
 
-    def read(self, name: str) -> NDArray:
-        """All of a variable."""
-        return np.asarray(self._arrays[name][...])
-
     def note(self, **about: Any) -> None:
         """Add a line to the record of the sessions."""
-        with self.explained(), (self.path / SESSIONS).open("a") as stream:
-            stream.write(json.dumps(about) + "\n")
+        with self.explained(), (self.path / SESSIONS).open("a+b") as stream:
+            line = json.dumps(about).encode() + b"\n"
+            if stream.tell():
+                stream.seek(-1, os.SEEK_END)
+                # A disk that was full may have cut the last one short.
+                line = line if stream.read() == b"\n" else b"\n" + line
+            stream.write(line)
 
     @contextmanager
     def explained(self) -> Iterator[None]:
@@ -90,27 +91,41 @@ class Store:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Refuse a second command at work on the same store."""
-        try:
-            import fcntl
-        except ImportError:  # not on Windows
-            yield
-            return
-        with self.explained():
-            handle = os.open(self.path / _LOCK, os.O_CREAT | os.O_RDWR)
-        try:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                wanted = "a store at which no other command is at work"
-                raise InvalidParameter("out", wanted, self.path) from None
-            except OSError:
-                pass  # a file system without locks
+        with _locked(self.path):
+            # Before it was locked another command may have replaced it.
+            description = json.loads(json.dumps(self.plan.description()))
+            there = _description(self.path)
+            if there != description:
+                raise _another(self.path, there, description)
             # What a command that was killed was writing.
             for partial in self.path.glob("**/*.partial"):
                 partial.unlink(missing_ok=True)
             yield
-        finally:
-            os.close(handle)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the lock of a store."""
+    try:
+        import fcntl
+    except ImportError:  # not on Windows
+        yield
+        return
+    try:
+        handle = os.open(folder / _LOCK, os.O_CREAT | os.O_RDWR)
+    except OSError as error:
+        raise InvalidParameter("out", "a writable folder", f"{folder} ({error.strerror})") from None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        raise InvalidParameter("out", "a store at which no other command is at work", folder) from None
+    except OSError:
+        pass  # a file system without locks
+    try:
+        yield
+    finally:
+        os.close(handle)
 
 
 def _variables(plan: Plan) -> tuple[str, ...]:
@@ -124,9 +139,12 @@ def open_store(path: str | os.PathLike[str], plan: Plan, force: bool = False) ->
     ------
     InvalidParameter
         For a folder that is not the store of this plan, one that cannot be written, or a result that
-        does not fit on the disk. With `force` the store of another sweep is replaced.
+        does not fit on the disk. With `force` the store of another sweep is replaced, unless a command
+        is at work at it.
     """
     target = Path(path)
+    if target.is_symlink():
+        target = target.resolve()
     if target.suffix != ".zarr":
         raise InvalidParameter("out", "a folder that ends in .zarr", target)
     description = json.loads(json.dumps(plan.description()))
@@ -140,7 +158,8 @@ def open_store(path: str | os.PathLike[str], plan: Plan, force: bool = False) ->
     else:
         _check_place(target)
         _check_room(target.parent, plan)
-        _create(target, plan, description)
+        with _locked(target) if there is not None else nullcontext():
+            _create(target, plan, description, replace=there is not None or empty)
     return Store(target, plan)
 
 
@@ -219,24 +238,31 @@ def _difference(a: Any, b: Any, name: str = "") -> str:
     return f"{name} is {a} there and {b} here"
 
 
-def _create(target: Path, plan: Plan, description: Mapping[str, Any]) -> None:
+def _create(target: Path, plan: Plan, description: Mapping[str, Any], replace: bool) -> None:
     """A store without chunks, which takes the place of `target` when it is whole."""
-    temporary = Path(tempfile.mkdtemp(prefix=f".{target.stem}-", dir=target.parent))
+    temporary, old = (
+        Path(tempfile.mkdtemp(prefix=f".{target.stem}-", dir=target.parent)) for _ in range(2)
+    )
     try:
         _fill(temporary, plan, description)
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o777 & ~umask)
-        if target.exists():
-            old = Path(tempfile.mkdtemp(prefix=f".{target.stem}-", dir=target.parent))
+        if replace:
             os.replace(target, old)
-            shutil.rmtree(old, ignore_errors=True)
-        os.replace(temporary, target)
+        try:
+            # What another command has put there in the meantime stays.
+            os.replace(temporary, target)
+        except OSError:
+            if replace:
+                os.replace(old, target)
+            raise
     except OSError as error:
         reason = error.strerror or str(error)
         raise InvalidParameter("out", "in a writable folder", f"{target} ({reason})") from None
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        for folder in (temporary, old):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _fill(path: Path, plan: Plan, description: Mapping[str, Any]) -> None:
@@ -282,9 +308,10 @@ def _fill(path: Path, plan: Plan, description: Mapping[str, Any]) -> None:
 
 def _coordinate(values: Sequence[Any]) -> NDArray:
     """The values of an axis as numbers, or as words where they are none."""
-    if all(isinstance(value, int) for value in values) and max(values) >= 2**63:
-        return np.asarray(values, dtype=np.uint64)
     if all(isinstance(value, (bool, int, float)) for value in values):
+        if any(isinstance(value, int) and abs(value) >= 2**63 for value in values):
+            exact = all(isinstance(value, int) and 0 <= value < 2**64 for value in values)
+            return np.asarray(values, dtype=np.uint64 if exact else np.float64)
         return np.asarray(values)
     return np.asarray([str(label(value)) for value in values])
 

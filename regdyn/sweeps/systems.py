@@ -14,6 +14,7 @@ from regdyn.dynamics.ensemble import EnsembleConfig
 from regdyn.dynamics.many import Summary
 from regdyn.dynamics.neuron import NeuronConfig
 from regdyn.dynamics.noise import NOISE_PARAMETERS, Signal, Trace, make_noise
+from regdyn.dynamics.optimization import MAX_COUNT
 from regdyn.dynamics.scalar import ScalarConfig
 from regdyn.dynamics.schedules import parse_schedule
 from regdyn.dynamics.summaries import (
@@ -30,8 +31,11 @@ from regdyn.parameters import check_choice, check_integer, check_number
 WHOLE = {"steps", "trajectories", "seed", "burn_in_steps", "batch"}
 """Parameters that are whole numbers."""
 
-WORDS = {"optimizer", "regularization", "schedule", "noise", "trace", "dtype"}
-"""Parameters that are words."""
+WORDS = {"optimizer", "regularization", "schedule", "noise", "trace", "dtype", "antithetic"}
+"""Parameters that are words or switches."""
+
+TEXTS = {"sigma"}
+"""Parameters that are numbers or the name of a file."""
 
 _HYPERPARAMETERS = ("lr", *rule_parameters())
 RULE_PARAMETERS = {"optimizer", *_HYPERPARAMETERS}
@@ -97,7 +101,7 @@ class Made:
             return times
 
         def until() -> NDArray[np.int64]:
-            last = check_integer("steps", point["steps"], 1, 10**12)
+            last = check_integer("steps", point["steps"], 1, MAX_COUNT)
             return np.asarray(times[times <= last])
 
         return self.once("times", ("steps",), point, until)  # type: ignore[no-any-return]
@@ -151,7 +155,7 @@ def _schedule(point: Mapping[str, Any]) -> Any:
     schedule = point["schedule"]
     if not isinstance(schedule, str):
         return schedule
-    steps = check_integer("steps", point.get("steps", EnsembleConfig.steps), 1, 10**12)
+    steps = check_integer("steps", point.get("steps", EnsembleConfig.steps), 1, MAX_COUNT)
     return parse_schedule(schedule, steps)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regdyn.dynamics import schedules
-from regdyn.errors import OutsideDomain
+from regdyn.errors import InvalidParameter, OutsideDomain
 from regdyn.prediction import predict
 from regdyn.sweeps.systems import WORDS
 
@@ -102,7 +102,7 @@ def _median(parameters: Mapping[str, Any]) -> float:
     whole = {name: int(parameters[name]) for name in ("burn_in_steps", "steps")}
     try:
         return predict(**{**parameters, **whole}).median_steps
-    except OutsideDomain:
+    except (OutsideDomain, InvalidParameter):  # what can be simulated, not all of it can be predicted
         return float("nan")
 
 
@@ -112,7 +112,7 @@ def _parameters(description: Mapping[str, Any], at: Mapping[str, Any]) -> dict[s
         return None  # an object, which is only known by its description
     config = _corner(description, at)
     noise, schedule = config["noise"], _schedule(config["schedule"])
-    if "schedule" in description:
+    if "schedule" in description or {"schedule", "steps"} <= set(at):
         return None  # one that follows the steps of each point
     if noise["type"] != "gaussian" or config["signal"]["strength"] or schedule is None:
         return None
@@ -129,6 +129,8 @@ def _parameters(description: Mapping[str, Any], at: Mapping[str, Any]) -> dict[s
     if set(at) - {*parameters, *WORDS, "seed", "trajectories"}:
         return None
     numbers = {name: value for name, value in at.items() if name in parameters and name not in WORDS}
+    if any(isinstance(value, str) for value in numbers.values()):
+        return None  # stds in a file
     constant = isinstance(schedule, schedules.Constant)
     return {**parameters, **numbers, "schedule": None if constant else schedule}
 

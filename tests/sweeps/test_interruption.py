@@ -16,8 +16,9 @@ from executors.test_cluster import contents
 
 import regdyn
 from regdyn.sweeps import refine
+from regdyn.sweeps import store as stores
 from regdyn.sweeps.plan import make_plan
-from regdyn.sweeps.store import MARK, SESSIONS, Store
+from regdyn.sweeps.store import MARK, SESSIONS, Store, open_store
 
 AXES = {"lam": np.geomspace(1e-5, 1e-1, 12).tolist()}
 FIXED: dict[str, Any] = {"steps": 200_000, "trajectories": 256, "chunk": 1}
@@ -166,6 +167,58 @@ def test_two_commands_at_one_store(tmp_path: Path) -> None:
             regdyn.sweep(AXES, out=tmp_path / "map.zarr", **FIXED)
 
 
+def test_no_store_is_replaced_while_a_command_is_at_work(tmp_path: Path) -> None:
+    out = tmp_path / "map.zarr"
+    plan, other = (make_plan(AXES, **FIXED, seed=seed) for seed in (0, 1))
+    store = open_store(out, plan)
+    with store.locked():
+        with pytest.raises(regdyn.InvalidParameter, match="no other command is at work"):
+            open_store(out, other, force=True)
+    open_store(out, other, force=True)
+    with pytest.raises(regdyn.InvalidParameter, match="seed is 1 there and 0 here"), store.locked():
+        pass
+    assert [file.name for file in tmp_path.iterdir()] == ["map.zarr"]
+
+
+def test_a_store_through_a_link(tmp_path: Path) -> None:
+    place = tmp_path / "disk.zarr"
+    place.mkdir()
+    (tmp_path / "map.zarr").symlink_to(place)
+    plan = make_plan({"lam": [0.0, 0.1]}, steps=10)
+    for force in (False, True):
+        open_store(tmp_path / "map.zarr", plan, force=force)
+        assert (tmp_path / "map.zarr").is_symlink() and (place / MARK).is_dir()
+        plan = make_plan({"lam": [0.0, 0.2]}, steps=10)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["disk.zarr", "map.zarr"]
+
+
+def test_two_first_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan, other = (make_plan({"lam": [0.0, x]}, steps=10) for x in (0.1, 0.2))
+    fill = stores._fill
+
+    def slow(*arguments: Any) -> None:
+        fill(*arguments)
+        monkeypatch.setattr(stores, "_fill", fill)
+        open_store(tmp_path / "map.zarr", other)
+
+    monkeypatch.setattr(stores, "_fill", slow)
+    with pytest.raises(regdyn.InvalidParameter, match="out must be in a writable folder"):
+        open_store(tmp_path / "map.zarr", plan)
+    assert [file.name for file in tmp_path.iterdir()] == ["map.zarr"]
+    with open_store(tmp_path / "map.zarr", other).locked():
+        pass
+
+
+def test_a_record_that_was_cut_short(tmp_path: Path) -> None:
+    store = open_store(tmp_path / "map.zarr", make_plan({"lam": [0.0, 0.1]}, steps=10))
+    store.note(seconds=1.0, trajectory_steps=5)
+    with (store.path / SESSIONS).open("a") as stream:
+        stream.write('{"seconds": 2.0, "traj')
+    store.note(seconds=4.0, trajectory_steps=5)
+    sweep = regdyn.Sweep(store.path)
+    assert sweep.seconds == 5.0 and len(sweep.sessions) == 2 and "10 trajectory-steps" in repr(sweep)
+
+
 def test_a_refined_sweep_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     axes = {"lam": np.geomspace(1e-5, 1e-1, 17).tolist()}
     settings: dict[str, Any] = {"steps": 3000, "trajectories": 16, "chunk": 2, "refine": 0.1}
@@ -189,3 +242,7 @@ def test_a_refined_sweep_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     regdyn.sweep(axes, out=tmp_path / "map.zarr", **settings)
     assert not (tmp_path / "map.zarr" / refine.JOURNAL).exists()
     assert contents(tmp_path / "map.zarr") == contents(tmp_path / "whole.zarr")
+    # Killed before the very last thing.
+    (tmp_path / "map.zarr" / refine.JOURNAL).mkdir()
+    regdyn.sweep(axes, out=tmp_path / "map.zarr", **settings)
+    assert not (tmp_path / "map.zarr" / refine.JOURNAL).exists()

@@ -85,7 +85,29 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "first value": ({"axes": {"lam": [-1, 0]}}, r"lam must be in \[0, inf\), got -1"),
     "last value": ({"axes": {"sigma": [0, 1e-3, -1]}}, r"sigma must be in \[0, inf\), got -1"),
     "not a number": ({"axes": {"lam": [np.nan]}}, r"lam must be in \[0, inf\), got nan"),
-    "words": ({"axes": {"lam": ["x"]}}, r"lam must be a number in \[0, inf\), got 'x'"),
+    "words": ({"axes": {"lam": ["x"]}}, "lam must be numbers where it is an axis, got 'x'"),
+    "pairs that not all numbers of trajectories have": (
+        {
+            "axes": {"antithetic": [False, True], "trajectories": [256, 64]},
+            "system": "neuron",
+        },
+        "trajectories must be a multiple of 256 with antithetic pairs, got 64",
+    ),
+    "starts of trajectories that refinement adds": (
+        {"axes": {"lam": [0, 1]}, "theta0": np.ones(64), "refine": 0.1},
+        r"theta0 must be .*\(--refine\)",
+    ),
+    "pairs that refinement adds": (
+        {
+            "axes": {"lam": [0, 1]},
+            "system": "neuron",
+            "antithetic": True,
+            "trajectories": 256,
+            "refine": 0.1,
+            "most_trajectories": 1000,
+        },
+        "most_trajectories must be a multiple of 256 with antithetic pairs .*, got 1000",
+    ),
     "beta": ({"axes": {"beta2": [0.9, 1.0]}}, r"beta2 must be in \[0, 1\), got 1.0"),
     "lr": (
         {"axes": {"optimizer": ["sgd", "adam"], "lr": [1, -1]}},
@@ -417,3 +439,54 @@ def test_the_optimizer_of_a_kernel_that_must_be_compiled_is_told(
     axes = {"optimizer": ["adam", "sgd", "adagrad"], "lam": np.geomspace(1e-5, 1e-1, 5)}
     make_plan(axes).compile(told.append)
     assert told == ["sgd", "adagrad"]
+
+
+def test_every_table_of_an_axis_decides() -> None:
+    first, second, other = (regdyn.StdTable(np.full(100, std)) for std in (1e-5, 1e-4, 1e-3))
+    described = make_plan({"sigma": [first, second]}, steps=100).description()
+    assert described != make_plan({"sigma": [first, other]}, steps=100).description()
+    same = regdyn.StdTable(np.full(100, 1e-4))
+    assert described == make_plan({"sigma": [first, same]}, steps=100).description()
+
+
+def test_each_of_very_many_seeds_decides() -> None:
+    seeds = [*range(10_000), 2**63 + 1, 2**64 - 1]
+    other = [*seeds[:-1], 2**64 - 2]
+    assert make_plan({"seed": seeds}).description() != make_plan({"seed": other}).description()
+
+
+def test_values_that_go_together_may_be_repeated() -> None:
+    axes = {"optimizer": ["adam", "adam", "sgd"], "lr": [0.1, 0.2, 0.1]}
+    points = list(make_plan(axes, zip=[["optimizer", "lr"]]).grid.points())
+    assert [(point["optimizer"], point["lr"]) for point in points] == [
+        ("adam", 0.1), ("adam", 0.2), ("sgd", 0.1),
+    ]  # fmt: skip
+
+
+def test_any_sequence_of_values() -> None:
+    assert make_plan({"steps": map(int, [10, 20])}).trajectory_steps == 30 * 64  # type: ignore[dict-item]
+    starts = [np.ones(64), np.zeros(64)]
+    plan = make_plan({"theta0": starts}, steps=10)
+    assert [config.theta0[0] for config in plan.task(0).configs()] == [1, 0]
+    assert plan.description() != make_plan({"theta0": starts[:1]}, steps=10).description()
+
+
+def test_more_trajectories_than_refinement_usually_adds() -> None:
+    assert make_plan({"lam": [0, 1]}, trajectories=10_000, refine=0.1).most == 10_000
+    assert make_plan({"lam": [0, 1]}, trajectories=10, refine=0.1).most == 4096
+
+
+def test_a_worker_needs_no_file_but_a_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    np.save("a.npy", np.full(10, 1e-3))
+    np.save("b.npy", np.full(10, 1e-2))
+    np.save("t.npy", np.zeros(10))
+    tables = make_plan({"sigma": ["a.npy", "b.npy"], "schedule": ["constant", "a.npy"]}, steps=10)
+    trace = make_plan({"lam": [0, 1]}, noise="trace", trace="t.npy", steps=10)
+    tasks = [pickle.loads(pickle.dumps(plan.task(0))) for plan in (tables, trace)]
+    monkeypatch.chdir("/")
+    assert [config.noise.sigma.values[0] for config in tasks[0].configs()] == [1e-3, 1e-3, 1e-2, 1e-2]
+    assert len(tasks[1].configs()) == 2
+    for name in "ab":
+        (tmp_path / f"{name}.npy").unlink()
+    assert len(tasks[0].configs()) == 4
