@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -85,3 +86,10 @@ def test_each_process_has_a_gpu_of_its_own(tmp_path: Path) -> None:
         for process in processes:
             process.kill()
             process.communicate()
+
+
+def test_a_worker_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_workers.torch.cuda, "device_count", lambda: 0)
+    job = _workers.Job(SimpleNamespace(device="cuda"), None, False, False)
+    with pytest.raises(regdyn.WorkerLost, match="a worker has no GPU"):
+        _workers._train(job, 1, lambda message: None)

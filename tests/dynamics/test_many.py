@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from math import comb
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from numpy.typing import NDArray
 
@@ -445,3 +447,27 @@ def test_interval_of_a_median_that_some_never_reach() -> None:
     assert found["first_passage"].tolist() == [0, 0, 0, np.inf, np.inf]
     assert found["first_passage_interval"].tolist() == [0, np.inf]
     assert (found["share_passed"], found["share_below"]) == (0.6, 0.6)
+
+
+def test_more_than_fits_into_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = ScalarConfig(trajectories=10**6, steps=10**6, times=range(1000))
+    free = psutil.virtual_memory()._replace(available=2**30)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: free)
+    wanted = r"trajectories must be few enough to fit: 1000000 trajectories x 1000 recorded steps needs"
+    with pytest.raises(regdyn.InvalidParameter, match=wanted):
+        run([config])
+
+
+def test_a_schedule_with_an_array() -> None:
+    @dataclass(frozen=True)
+    class Listed:
+        factors: NDArray[np.float64]
+
+        def __call__(self, t: NDArray[np.int64]) -> NDArray[np.float64]:
+            return self.factors[t % len(self.factors)]
+
+    found, wanted = (
+        regdyn.simulate("sgd", lam=0.1, schedule=schedule, steps=100, trajectories=8).mean
+        for schedule in (Listed(np.full(7, 0.5)), lambda t: np.full(len(t), 0.5))
+    )
+    assert np.array_equal(found, wanted)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +140,59 @@ def test_ctrl_c_waits_while_processes_start() -> None:
     finally:
         signal.signal(signal.SIGINT, before)
     assert reached == ["True", "False", "nothing was sent"]
+
+
+def test_no_worker_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dask_executor, "NOBODY", 2.0)
+    with cluster(tmp_path) as processes:
+        first = processes.worker()
+        with Dask(processes.address) as executor:
+
+            def progress(done: int, whole: int) -> None:
+                first.kill()
+
+            with pytest.raises(regdyn.WorkerLost, match="for 2 s no worker has been there"):
+                regdyn.sweep(
+                    AXES, out=tmp_path / "map.zarr", executor=executor, progress=progress, **FIXED
+                )
+
+
+def test_runs_at_one_scheduler_do_not_hear_each_other(tmp_path: Path) -> None:
+    def work(item: str, threads: int, tell: Any) -> str:
+        for _ in range(20):
+            tell(item)
+        return item
+
+    with cluster(tmp_path) as processes:
+        processes.worker()
+        heard: dict[str, list[Any]] = {"a": [], "b": []}
+        with Dask(processes.address) as one, Dask(processes.address) as other:
+            runs = [
+                executor.run(work, [name] * 3, lambda index, what, name=name: heard[name].append(what))
+                for executor, name in ((one, "a"), (other, "b"))
+            ]
+            for _ in range(3):
+                for run in runs:
+                    next(run)
+            until(lambda: all(heard.values()))
+            for run in runs:
+                run.close()
+    assert {name: set(what) for name, what in heard.items()} == {"a": {"a"}, "b": {"b"}}
+
+
+def test_loky_leaves_no_thread_behind() -> None:
+    def work(item: int, threads: int, tell: Any) -> int:
+        tell(item)
+        return item
+
+    def listening() -> int:
+        return sum("listen" in thread.name for thread in threading.enumerate())
+
+    before = listening()
+    with make_executor("loky", workers=2) as executor:
+        for _ in range(3):
+            assert sorted(executor.run(work, range(3))) == [(i, i) for i in range(3)]
+    assert listening() == before
 
 
 def test_a_scheduler_without_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

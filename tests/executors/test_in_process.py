@@ -12,7 +12,7 @@ import pytest
 
 from regdyn.dynamics.engine import in_parallel
 from regdyn.executors import InProcess
-from regdyn.executors.base import AT_ONCE, Tell
+from regdyn.executors.base import AT_ONCE, Tally, Tell
 
 PATIENCE = 30.0
 
@@ -128,3 +128,15 @@ def test_callers_that_share_threads_do_not_wait_for_one_another() -> None:
     finally:
         release.set()
         other.join()
+
+
+def test_what_is_told_late_is_not_counted_twice() -> None:
+    told: list[int] = []
+    tally = Tally(told.append)
+    tally.hear(0, 3)
+    tally.hear(1, 2)
+    tally.end(0, 10)
+    tally.hear(0, 4)
+    tally.end(1, 2)
+    tally.end(2, 5)
+    assert told == [3, 2, 7, 0, 5]

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 import regdyn
 from regdyn import InvalidParameter, Sweep
-from regdyn.plots.maps import plot_map
+from regdyn.plots.maps import lay_out, plot_map
 from regdyn.sweeps.plan import make_plan
 from regdyn.sweeps.store import open_store
 
@@ -549,6 +549,95 @@ def test_a_caption_is_no_wider_than_the_picture(make: Make) -> None:
         caption = figure._suptitle or figure.axes[0]._left_title
         assert len(caption.get_text().splitlines()) >= 2
         assert caption.get_window_extent().x1 <= figure.bbox.x1
+
+
+def test_words_that_go_together_with_numbers(make: Make) -> None:
+    together = {"optimizer": ["adam", "adam", "sgd"], "lr": [1e-3, 1e-2, 0.1], "theta0": [1, 1, 0.9]}
+    sweep = make({**together, "lam": LAM, "sigma": SIGMA}, zip=[("optimizer", "lr", "theta0")])
+    figure = sweep.plot(theory=False)
+    titles = [(ax.get_title(loc="left") or ax.get_title()) for ax in panels(figure)]
+    assert [title.replace("\n", " ") for title in titles] == [
+        rf"{name}, learning rate $\eta$ = {lr}, start $\theta_0$ = {theta}"
+        for name, lr, theta in (
+            ("Adam", "$10^{-3}$", 1), ("Adam", "$10^{-2}$", 1), ("SGD", "0.1", 0.9),
+        )
+    ]  # fmt: skip
+    data = sweep.to_xarray()["first_passage"].sel(level=0.5)
+    for i, ax in enumerate(panels(figure)):
+        wanted = data.isel(optimizer_lr_theta0=i).transpose("sigma", "lam").values
+        shown = np.ma.filled(mesh(ax).get_array(), np.nan)
+        np.testing.assert_array_equal(shown, np.where(np.isfinite(wanted), wanted, np.nan))
+    for at in ({"optimizer": "sgd"}, {"lr": 0.1}):
+        (ax,) = panels(sweep.plot(theory=False, at=at))
+        np.testing.assert_array_equal(np.ma.filled(mesh(ax).get_array(), np.nan), shown)
+    assert sweep.plot(theory=False, at={"lam": 0.1}, x="lr").axes[0].get_xlabel().startswith("learning")
+    assert [(row["optimizer"], row["lr"], row["points"]) for row in sweep.summary()] == [
+        ("adam", "0.001", 12), ("adam", "0.01", 12), ("sgd", "0.1", 12),
+    ]  # fmt: skip
+
+
+def test_words_among_numbers_are_never_an_axis(make: Make) -> None:
+    axes = {"lam": [1e-2, 1e-1], "regularization": ["l2", "decoupled"], "sigma": SIGMA}
+    sweep = make(axes, zip=[("lam", "regularization")])
+    (ax,) = sweep.plot().axes
+    assert entries(ax) == [r"$\lambda$ = $10^{-2}$, L2", r"$\lambda$ = 0.1, decoupled"]
+    with pytest.raises(InvalidParameter, match="x must be one of sigma"):
+        sweep.plot(x="regularization")
+
+
+LAYOUTS: dict[str, tuple[dict[str, int], Any]] = {
+    "two numbers": ({"lam": 9, "sigma": 5}, ("lam", "sigma")),
+    "units": ({"c": 9, "lam": 5}, ("lam", "c")),
+    "others": ({"lr": 3, "theta0": 3}, ("lr", "theta0")),
+    "seeds are panels": ({"lam": 9, "seed": 24}, ("lam", None)),
+    "too many seeds": ({"lam": 9, "seed": 25}, "at most 24 curves are left .seed., got 25"),
+    "too many starts": (
+        {"lam": 2, "sigma": 2, "theta0": 50}, "at most 24 panels are left .theta0., got 50",
+    ),
+    "seeds alone": ({"seed": 30}, ("seed", None)),
+    "nothing": ({}, "x must be an axis of numbers"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", LAYOUTS)
+def test_how_axes_are_drawn(case: str, make_empty: Make) -> None:
+    """What is said before a sweep is what happens after it."""
+    sizes, wanted = LAYOUTS[case]
+    axes: dict[str, Any] = {
+        name: list(range(n)) if name == "seed" else np.linspace(0.1, 1, n).tolist()
+        for name, n in sizes.items()
+    }
+    system = "neuron" if "c" in axes else "scalar"
+    sweep = make_empty(axes, system=system)
+    if isinstance(wanted, str):
+        for ask in (lambda: lay_out([{name: values} for name, values in axes.items()]), sweep.plot):
+            with pytest.raises(InvalidParameter, match=wanted):
+                ask()
+        return
+    layout = lay_out([{name: values} for name, values in axes.items()])
+    assert (layout.x, layout.y) == wanted
+    figure = sweep.plot(theory=False)
+    assert (len(figure.axes) == 1) is (wanted[1] is None)
+
+
+def test_interpolated_points_diverge_as_their_neighbours(tmp_path: Path) -> None:
+    axes = {"lam": np.geomspace(1, 1e3, 33), "sigma": np.geomspace(1e-6, 1e-4, 5)}
+    sweep = regdyn.sweep(
+        axes, out=tmp_path / "map.zarr", optimizer="sgd", steps=300, trajectories=16, refine=0.1
+    )
+    data = sweep.to_xarray()
+    assert sweep.interpolated > 20 and (data["diverged"] > 8).any()
+    figure = sweep.plot(theory=False, training=[1])
+    grey = {to_hex(each.get_cmap()(0)): each for each in panels(figure)[0].collections}
+    diverged = np.ma.filled(grey[DIVERGED].get_array(), 0) == 1
+    # Where lr x lam is large: one edge, no chequers.
+    assert diverged[:, -10:].all() and not diverged[:, :10].any()
+    assert all(np.array_equal(row, np.sort(row)) for row in diverged)
+
+
+def test_curves_of_an_empty_store(make_empty: Make) -> None:
+    figure = make_empty({"lam": LAM}).plot()
+    assert [text.get_text() for text in figure.axes[0].texts] == ["nothing is simulated yet"]
 
 
 def test_parameters_that_go_together(make: Make) -> None:

@@ -319,3 +319,27 @@ def test_zipped_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = told(monkeypatch)
     found = predicted_passage(data, "lam", "sigma", {"optimizer_lr": 1}, [5e-3])
     assert found is None or (asked[0]["optimizer"], asked[0]["lr"]) == ("adam", 1e-2)
+
+
+def test_what_can_be_simulated_and_not_predicted(tmp_path: Path) -> None:
+    axes = {"lam": [1e-3, 1e-2], "sigma": [1e-5, 1e-4]}
+    data = empty(tmp_path, axes, burn_in_steps=10**8).to_xarray()
+    found = predicted_passage(data, "lam", "sigma", {}, [5e3])
+    assert found is not None and np.isnan(found.values).all()
+    table = regdyn.StdTable(np.full(100, 1e-5))
+    axes = {"sigma": [1e-5, table], "lam": [1e-3, 1e-2], "lr": [1e-3, 1e-2]}
+    (tmp_path / "tables").mkdir()
+    data = empty(tmp_path / "tables", axes, steps=100).to_xarray()
+    for value in data["sigma"].values.tolist():
+        assert predicted_passage(data, "lam", "lr", {"sigma": value}, [50]) is None
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "constant"])
+def test_schedules_that_follow_the_steps_of_each_point(tmp_path: Path, schedule: str) -> None:
+    axes = {
+        "schedule": ["cosine", "constant"], "steps": [1000, 3000], "lam": [1e-3, 1e-2],
+        "sigma": [1e-5, 1e-4],
+    }  # fmt: skip
+    data = empty(tmp_path, axes).to_xarray()
+    at = {"schedule": schedule, "steps": 3000}
+    assert predicted_passage(data, "lam", "sigma", at, [500]) is None
