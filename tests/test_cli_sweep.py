@@ -16,6 +16,7 @@ import zarr
 
 import regdyn
 from regdyn.cli import main
+from regdyn.sweeps import refine
 from regdyn.sweeps.store import MARK, SESSIONS
 
 GRID = "--opt adam,sgd --lam 1e-4:1e-2:log3 --sigma 1e-6,1e-5 --steps 300 --trajectories 8"
@@ -305,6 +306,58 @@ def test_an_empty_folder_is_filled(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(capsys, f"sweep {GRID} --out map.zarr --quiet") == (0, "", "")
     assert regdyn.Sweep("map.zarr").simulated == 12
     assert [file.name for file in Path().iterdir()] == ["map.zarr"]
+
+
+def test_names_and_repeated_values_that_go_together(capsys: pytest.CaptureFixture[str]) -> None:
+    values = "--opt adam,adam,sgd --lr 1e-3,1e-2,1e-2 --lam 1e-3,1e-2,1e-3"
+    size = "--steps 50 --trajectories 4"
+    code, out, _ = run(capsys, f"sweep {values} --zip opt,lr {size} --out map.zarr --json")
+    assert code == 0
+    # What does not go together with others has each value once.
+    assert [(row["optimizer"], row["lr"], row["points"]) for row in json.loads(out)["rows"]] == [
+        ("adam", "0.001", 2), ("adam", "0.01", 2), ("sgd", "0.01", 2),
+    ]  # fmt: skip
+    assert run(capsys, "plot map.zarr --at opt=sgd --x lam --quiet") == (0, "", "")
+
+
+def test_a_refined_sweep_says_what_it_is(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = "sweep --lam 1e-4:1e-1:log9 --steps 300 --trajectories 8 --refine 0.1 --out map.zarr"
+    saved = refine._save
+
+    def interrupted(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(refine, "_save", interrupted)
+    code, out, err = run(capsys, command)
+    assert (code, out) == (130, "") and "9 lam, refined to 0.1; this process" in err
+    message = "interrupted; the points that have been simulated are in map.zarr, and the same command"
+    assert message in err and "chunks" not in err
+    monkeypatch.setattr(refine, "_save", saved)
+    code, out, _ = run(capsys, command)
+    assert code == 0 and "of 9 points simulated with up to" in out
+
+
+def test_a_picture_of_the_store_in_which_the_command_runs(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(capsys, f"sweep {GRID} --out map.zarr --quiet")
+    monkeypatch.chdir("map.zarr")
+    assert run(capsys, "plot . --no-theory") == (0, "map.png\n", "")
+
+
+def test_ctrl_c_while_the_picture_is_drawn(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*arguments: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(regdyn.Sweep, "save_plot", interrupted)
+    code, out, err = run(capsys, f"sweep {GRID} --out map.zarr --plot map.png")
+    assert (code, out) == (130, "")
+    assert err.endswith("Error: interrupted; regdyn plot draws map.zarr, which is whole\n")
+    assert regdyn.Sweep("map.zarr").simulated == 12
 
 
 BAD = {
