@@ -94,7 +94,8 @@ class Sweep:
         """
         data = self._dataset
         done = data[MARK].notnull()
-        along = {dim: [name for name in data.coords if data[name].dims == (dim,)] for dim in done.dims}
+        order = [name for axis in self.description["axes"] for name in axis]
+        along = {dim: [name for name in order if data[name].dims == (dim,)] for dim in done.dims}
         words = [dim for dim in done.dims if any(data[name].dtype.kind in "UO" for name in along[dim])]
         rows = []
         for index in np.ndindex(*(data.sizes[dim] for dim in words)):
@@ -104,7 +105,7 @@ class Sweep:
             passing = np.isfinite(passage)
             lost = (data["diverged"].isel(at) / data[MARK].isel(at)).mean()
             rows.append(
-                {str(name): str(data[name].values[i]) for dim, i in at.items() for name in along[dim]}
+                {name: str(data[name].values[i]) for dim, i in at.items() for name in along[dim]}
                 | {
                     "points": int(simulated.sum()),
                     "share_dying": float(passing.sum() / max(1, int(simulated.sum()))),
