@@ -32,7 +32,6 @@ from regdyn.sweeps.axes import Axis, Chunks, Grid
 from regdyn.sweeps.systems import (
     RULE_PARAMETERS,
     SYSTEMS,
-    TEXTS,
     WORDS,
     SweptSystem,
     check_axis,
@@ -57,6 +56,9 @@ TRAJECTORIES = 64
 
 MOST_TRAJECTORIES = 4096
 """Of a point of a sweep that is refined, unless told."""
+
+TABLES: Mapping[str, Callable[..., Any]] = {"schedule": Table, "sigma": StdTable}
+"""Parameters that may be a small file of numbers, one for each step, and what these make."""
 
 MOST_LISTED = 10_000
 """Values of an axis that a description lists."""
@@ -277,7 +279,7 @@ def make_plan(
     points = _chunk_points(grid, given) if chunk is None else check_integer("chunk", chunk, 1, 10**9)
     files = {
         (name, value): _read(name, value)
-        for name, values in listed.items() if name in ("schedule", "sigma")
+        for name, values in listed.items() if name in TABLES
         for value in values if isinstance(value, str) and value.endswith(".npy")
     }  # fmt: skip
     plan = Plan(swept, grid, given, recorded, Chunks(grid.shape, grid.chunk_shape(points)), files=files)
@@ -308,10 +310,8 @@ def _refined(plan: Plan, refine: float, most_trajectories: int | None) -> Plan:
 def _read(name: str, value: Any) -> Any:
     """A small file as its numbers, which go to the workers with the task; of a large one, its place."""
     if isinstance(value, str) and value.endswith(".npy"):
-        if name == "schedule":
-            return Table(load_numbers(name, value))
-        if name == "sigma":
-            return StdTable(load_numbers(name, value))
+        if name in TABLES:
+            return TABLES[name](load_numbers(name, value))
         if name == "trace":
             return str(Path(value).absolute())
     return value
@@ -340,7 +340,7 @@ def _values(name: str, values: Sequence[Any] | NDArray) -> tuple[Any, ...]:
     listed = [value.item() if isinstance(value, np.generic) else value for value in listed]
     if not listed:
         raise InvalidParameter(name, "given at least one value")
-    if name not in WORDS | TEXTS:
+    if name not in WORDS | TABLES.keys():
         for value in listed:
             if isinstance(value, str):
                 raise InvalidParameter(name, "numbers where it is an axis", repr(value))

@@ -93,8 +93,7 @@ class Store:
         """Refuse a second command at work on the same store."""
         with _locked(self.path):
             # Before it was locked another command may have replaced it.
-            description = json.loads(json.dumps(self.plan.description()))
-            there = _description(self.path)
+            description, there = _asked(self.plan), _description(self.path)
             if there != description:
                 raise _another(self.path, there, description)
             # What a command that was killed was writing.
@@ -147,7 +146,7 @@ def open_store(path: str | os.PathLike[str], plan: Plan, force: bool = False) ->
         target = target.resolve()
     if target.suffix != ".zarr":
         raise InvalidParameter("out", "a folder that ends in .zarr", target)
-    description = json.loads(json.dumps(plan.description()))
+    description = _asked(plan)
     empty = target.is_dir() and os.access(target, os.R_OK) and not any(target.iterdir())
     there = _description(target) if target.exists() and not empty else None
     if there is not None and there != description and not force:
@@ -188,6 +187,11 @@ def _check_room(folder: Path, plan: Plan) -> None:
             f"on a disk with room for it: {plan.grid.size} points take up to {needed / 2**30:.3g} GiB "
             f"and {free / 2**30:.3g} GiB are free (fewer points or fewer --times)",
         )
+
+
+def _asked(plan: Plan) -> dict[str, Any]:
+    """The description of a plan as it comes out of a store."""
+    return dict(json.loads(json.dumps(plan.description())))
 
 
 def _description(

@@ -34,9 +34,6 @@ WHOLE = {"steps", "trajectories", "seed", "burn_in_steps", "batch"}
 WORDS = {"optimizer", "regularization", "schedule", "noise", "trace", "dtype", "antithetic"}
 """Parameters that are words or switches."""
 
-TEXTS = {"sigma"}
-"""Parameters that are numbers or the name of a file."""
-
 _HYPERPARAMETERS = ("lr", *rule_parameters())
 RULE_PARAMETERS = {"optimizer", *_HYPERPARAMETERS}
 """Parameters of which an optimizer is made."""
