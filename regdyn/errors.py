@@ -89,6 +89,7 @@ EXTRAS = {
     "dask": "workers",
     "distributed": "workers",
     "tensorboard": "tensorboard",
+    "torch_pruning": "prune",
 }
 """Libraries that are not installed with regdyn, and the extra that each comes with."""
 

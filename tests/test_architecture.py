@@ -26,13 +26,14 @@ ALLOWED: dict[str, set[str]] = {
     "plots": {"dynamics", "files", "nets", "optimizers", "theorems"},
     "nets": {"dynamics", "files", "optimizers", "plots", "theorems"},
     "cnn": {"dynamics", "executors", "files", "nets", "optimizers"},
+    "doctor": {"cnn", "dynamics", "files", "nets", "optimizers", "plots", "prediction", "report"},
     "findings": {"nets", "optimizers", "dynamics", "theorems"},
     "verdicts": {"dynamics", "findings", "optimizers", "theorems"},
     "prediction": {"optimizers", "theorems"},
     "report": {"files", "plots", "theorems", "verdicts"},
     "cli": {
-        "__init__", "cnn", "dynamics", "executors", "files", "findings", "nets", "optimizers", "plots",
-        "prediction", "report", "sweeps", "theorems", "verdicts",
+        "__init__", "cnn", "doctor", "dynamics", "executors", "files", "findings", "nets", "optimizers",
+        "plots", "prediction", "report", "sweeps", "theorems", "verdicts",
     },
     "__init__": {
         "dynamics", "executors", "findings", "nets", "optimizers", "prediction", "sweeps", "theorems",
