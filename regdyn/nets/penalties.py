@@ -8,7 +8,7 @@ the statistics of gradients that a run records are those of the data alone.
 
 Steps along a subgradient do not stop at 0: what the penalty takes there swings around it. A scale that
 sees nothing else stays within :math:`\eta s` with SGD, :math:`3 \eta s` with a momentum of 0.9, and
-:math:`0.15 \eta` with Adam whatever s, since Adam divides by the size of the gradient. Noise of std s
+:math:`\eta / 2` with Adam whatever s, since Adam divides by the size of the gradient. Noise of std s
 in the data's gradient makes that :math:`5 \eta s`, :math:`50 \eta s` and :math:`3 \eta`. A threshold
 finds such units only if it is above the swing.
 """
