@@ -23,6 +23,7 @@ import regdyn
 from regdyn.cli import main
 from regdyn.nets.data import DATASETS
 from regdyn.nets.mlp import ACTIVATIONS, INITS, NORMS
+from regdyn.nets.penalties import PENALTIES
 from regdyn.nets.sparsity import ACTIVATION_THRESHOLDS, SCALE_THRESHOLDS
 
 SMALL = ["--steps", "60", "--width", "12"]
@@ -124,7 +125,7 @@ def help_text(capsys: pytest.CaptureFixture[str]) -> str:
 
 def test_help_names_every_choice(capsys: pytest.CaptureFixture[str]) -> None:
     text = help_text(capsys)
-    for name in (*DATASETS, *ACTIVATIONS, *NORMS, *INITS, *regdyn.OPTIMIZERS):
+    for name in (*DATASETS, *ACTIVATIONS, *NORMS, *INITS, *PENALTIES, *regdyn.OPTIMIZERS):
         assert name in text
     for rule in regdyn.OPTIMIZERS.values():
         for name in rule.parameter_names():
@@ -203,6 +204,44 @@ def test_csv(capsys: pytest.CaptureFixture[str]) -> None:
     assert float(last["loss"]) == result.loss[-1] and float(last["test_error"]) == result.error
     assert float(last["universality"]) == result.total.universality
     assert last["dead_by_scale_0.001"] == "" == last["failed"] and last["dead_by_norm"] == "0.0"
+
+
+def test_penalties(capsys: pytest.CaptureFixture[str]) -> None:
+    """A run for each; one that all have stands above the table, that of a single run in its label."""
+    slimming, lasso = "slimming:0.05", "group-lasso:0.001"
+    several = ["--penalty", f"none,{slimming},{lasso},slimming:5e-2", "--reg", "none"]
+    code, out, _ = run(capsys, *several, *SMALL)
+    shown = rows(out)
+    assert code == 0 and "lambda   penalty" in out
+    assert [row[:4] for row in shown] == [["adam", "none", "–", p] for p in ("none", slimming, lasso)]
+    results = [
+        trained(penalty=p, regularization="none") for p in (None, "slimming:5e-2", "group-lasso:1e-3")
+    ]
+    assert [row[4] for row in shown] == [f"{result.loss[-1]:.3g}" for result in results]
+    assert len({float(result.loss[-1]) for result in results}) == 3
+
+    table = list(csv.DictReader(io.StringIO(run(capsys, *several, "--csv", *SMALL)[1])))
+    assert [row["penalty"] for row in table] == ["none", slimming, lasso]
+    assert [float(row["loss"]) for row in table] == [result.loss[-1] for result in results]
+
+    code, out, _ = run(capsys, "--penalty", lasso, "--lam", "0,1e-3", *SMALL)
+    assert code == 0 and f"2 x 12 units, relu, batch normalisation, xavier, {lasso}\n" in out
+    assert "penalty" not in out
+    code, out, _ = run(capsys, "--penalty", lasso, *SMALL)
+    assert code == 0 and out.startswith(f"adam, l2 0.001, {lasso}: Adam(") and out.count(lasso) == 1
+    _, out, _ = run(capsys, "--penalty", lasso, "--json", *SMALL)
+    (kept,) = json.loads(out)["results"]
+    assert kept["config"]["penalty"] == {"type": "group-lasso", "strength": 0.001}
+    assert kept["loss"][1:] == trained(penalty=lasso).to_dict()["loss"][1:]
+
+
+def test_a_penalty_that_one_run_cannot_have(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--penalty", "slimming:0.1,group-lasso:0.1", "--norm", "none"]
+    code, out, _ = run(capsys, *arguments, "--csv", *SMALL)
+    first, second = csv.DictReader(io.StringIO(out))
+    assert code == 1 and first["failed"].startswith("penalty must be none or group-lasso:STRENGTH")
+    assert (first["penalty"], second["penalty"]) == ("slimming:0.1", "group-lasso:0.1")
+    assert first["loss"] == second["failed"] == ""
 
 
 @pytest.mark.parametrize("suffix", [".nc", ".json"])
@@ -346,6 +385,11 @@ BAD = {
     "--gamma-lr -1": "--gamma-lr must be in",
     "--beta-lr inf": "--beta-lr must be in",
     "--init zero": "--init must be one of xavier, he",
+    "--penalty slimming": r"--penalty must be slimming:STRENGTH with STRENGTH in \[0, inf\), got slimm",
+    "--penalty lasso:1": "--penalty must be one of none, slimming, group-lasso .nearest: group-lasso",
+    "--penalty group-lasso:-1": r"--penalty must be group-lasso:STRENGTH .*, got group-lasso:-1",
+    "--penalty ,": "--penalty must be given at least one value",
+    "--penalty slimming:1 --norm none": "--penalty must be none or group-lasso:STRENGTH without normal",
     "--dtype half": "--dtype must be one of float64, float32",
     "--threshold 0": r"--threshold must be in \(0, inf\)",
     "--schedule warmup": "--schedule must be constant, step:",

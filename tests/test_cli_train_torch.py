@@ -91,6 +91,25 @@ def test_several_runs(capsys: pytest.CaptureFixture[str]) -> None:
     assert all(line[3] in models and line[4] == "2" for line in lines)
 
 
+def test_penalties(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    several = ["--penalty", "none,slimming:0.1,group-lasso:0.01", "--out", str(tmp_path / "a.nc")]
+    code, out, _ = run(capsys, *SMALL, *several, "--lr", "0.02")
+    lines = [line.split() for line in out.splitlines() if line.strip().startswith("adam")]
+    assert code == 0 and [line[3] for line in lines] == ["none", "slimming:0.1", "group-lasso:0.01"]
+    same = trained(penalty="slimming:0.1", optimizer=regdyn.Adam(lr=0.02))
+    assert lines[1][4] == f"{same.loss[-1]:.3g}" != lines[0][4]
+    with xarray.open_datatree(tmp_path / "a.nc", engine="h5netcdf") as tree:
+        kept = [tree[f"run_{i}"].attrs["penalty"] for i in range(3)]
+    assert kept == ["none", "slimming:0.1", "group-lasso:0.01"]
+
+    folder = ["--checkpoint", str(tmp_path / "runs"), "--penalty"]
+    assert run(capsys, *SMALL, *folder, "slimming:0.1", "--quiet")[0] == 0
+    code, out, err = run(capsys, *SMALL, *folder, "slimming:0.2", "--resume")
+    assert (code, out) == (2, "") and "strength is 0.1 and not 0.2" in err
+    code, _, err = run(capsys, *SMALL, *folder, "slimming:0.2", "--resume", "--norm", "none")
+    assert code == 2 and err.startswith("Error: --penalty must be none or group-lasso:STRENGTH without")
+
+
 def test_columns_are_those_of_the_numpy_network(capsys: pytest.CaptureFixture[str]) -> None:
     def header(*arguments: str) -> str:
         return run(capsys, *arguments, "--csv")[1].splitlines()[0]
