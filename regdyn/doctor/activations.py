@@ -97,8 +97,8 @@ def watch_activations(model: nn.Module, look: Look) -> Iterator[Mapping[str, str
         if own is None and not any(isinstance(each, BatchNorm) for each in module.modules()):
             continue
         handles += [
-            module.register_forward_pre_hook(following.entering(own)),
-            module.register_forward_hook(following.leaving(), always_call=True),
+            module.register_forward_pre_hook(_Begin(following, own)),
+            module.register_forward_hook(_Finish(following), always_call=True),
         ]
     try:
         yield following.found
@@ -153,20 +153,14 @@ class _Following:
         mode: _Mode = self._of_thread.mode
         return mode
 
-    def entering(self, name: str | None) -> Callable[[nn.Module, Any], None]:
-        def enter(module: nn.Module, inputs: Any) -> None:
-            if name is not None:
-                with self._lock:
-                    self.found.setdefault(name, None)
-            self._mode().begin(_Call(module, name))
+    def begin(self, module: nn.Module, name: str | None) -> None:
+        if name is not None:
+            with self._lock:
+                self.found.setdefault(name, None)
+        self._mode().begin(_Call(module, name))
 
-        return enter
-
-    def leaving(self) -> Callable[[nn.Module, Any, Any], None]:
-        def leave(module: nn.Module, inputs: Any, output: Any) -> None:
-            self._mode().finish(module, output)
-
-        return leave
+    def finish(self, module: nn.Module, output: Any) -> None:
+        self._mode().finish(module, output)
 
     def end(self) -> None:
         """An interruption passes by the hooks: the mode of this thread still stands then."""
@@ -178,6 +172,32 @@ class _Following:
         with self._lock, torch.no_grad():
             self.found[name] = function
             self._look(name, activation.detach())
+
+
+class _Hook:
+    """A hook that a copy of the model, or one that is saved as a whole, does not have."""
+
+    def __call__(self, *given: Any) -> None:
+        """Nothing, in such a copy."""
+
+    def __reduce__(self) -> tuple[type[_Hook], tuple[()]]:
+        return _Hook, ()
+
+
+class _Begin(_Hook):
+    def __init__(self, following: _Following, name: str | None) -> None:
+        self._following, self._name = following, name
+
+    def __call__(self, module: nn.Module, inputs: Any) -> None:
+        self._following.begin(module, self._name)
+
+
+class _Finish(_Hook):
+    def __init__(self, following: _Following) -> None:
+        self._following = following
+
+    def __call__(self, module: nn.Module, inputs: Any, output: Any) -> None:
+        self._following.finish(module, output)
 
 
 class _Mode(TorchFunctionMode):

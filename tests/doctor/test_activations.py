@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -273,6 +275,15 @@ def test_nothing_is_left_behind() -> None:
     watched(model, images())
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
     assert torch.overrides._len_torch_function_stack() == 0  # type: ignore[attr-defined]
+
+
+def test_copies_made_meanwhile_are_not_watched() -> None:
+    model, look = randomized(BasicBlock(3, 3)), Watched()
+    with watch_activations(model, look):
+        copies = [copy.deepcopy(model), pickle.loads(pickle.dumps(model))]
+        for each in copies:
+            torch.testing.assert_close(each(images()), model.train()(images()))
+    assert len(look.shown["bn1"]) == 2
 
 
 @pytest.mark.parametrize("error", [ArithmeticError, KeyboardInterrupt])
