@@ -11,6 +11,7 @@ from regdyn.lazy import lazy_names
 
 # Names load on first use, as those of `regdyn.cnn` do.
 _HOME = {
+    "SparsityMonitor": "regdyn.doctor.monitor",
     "watch_activations": "regdyn.doctor.activations",
 }
 
@@ -18,6 +19,7 @@ __all__ = sorted(_HOME)
 
 if TYPE_CHECKING:
     from regdyn.doctor.activations import watch_activations
+    from regdyn.doctor.monitor import SparsityMonitor
 
 
 __getattr__, __dir__ = lazy_names(__name__, _HOME)

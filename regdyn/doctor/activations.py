@@ -48,6 +48,14 @@ def batch_norms(model: nn.Module) -> dict[str, BatchNorm]:
     }
 
 
+def check_followed(model: nn.Module) -> None:
+    """Raise InvalidParameter for a model that is or contains a compiled one."""
+    for module in model.modules():
+        if hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None:
+            wanted = "a model that is not compiled where activations are to be followed"
+            raise InvalidParameter("model", wanted, type(module).__name__)
+
+
 @contextmanager
 def watch_activations(model: nn.Module, look: Look) -> Iterator[Mapping[str, str | None]]:
     """Within the block, show every forward pass's activations after batch normalisation to `look`.
@@ -86,10 +94,7 @@ def watch_activations(model: nn.Module, look: Look) -> Iterator[Mapping[str, str
         For a model that is or contains a compiled one, in which nothing can be followed.
     """
     modules = _named_modules(model)
-    for module in model.modules():
-        if hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None:
-            wanted = "a model that is not compiled where activations are to be followed"
-            raise InvalidParameter("model", wanted, type(module).__name__)
+    check_followed(model)
     following = _Following(look)
     handles = []
     for path, module in modules.items():
