@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from regdyn.cnn.psbn import PostShifted
 from regdyn.doctor.activations import BatchNorm, batch_norms, check_followed, watch_activations
-from regdyn.doctor.gradient_noise import noise_from_moments
+from regdyn.doctor.gradient_noise import variance_from_moments
 from regdyn.doctor.readings import (
     THRESHOLD,
     BatchActivity,
@@ -31,10 +31,11 @@ from regdyn.dynamics.result import netcdf_bytes, provenance
 from regdyn.errors import InvalidParameter, missing_library
 from regdyn.files import written_whole
 from regdyn.nets import sparsity as measures
-from regdyn.parameters import check_integer, check_number
+from regdyn.parameters import check_choice, check_integer, check_number
 
 if TYPE_CHECKING:
     import xarray
+    from matplotlib.figure import Figure
     from torch.utils.tensorboard import SummaryWriter
 
 EVERY = 100
@@ -67,7 +68,8 @@ class SparsityMonitor:
     practically never fire (probability below 1e-3) and E[BN], all as in `regdyn.nets.sparsity`.
 
     If the optimizer keeps Adam's moments, also sigma, the gradient noise of gamma that the simulators
-    and predictions ask for: the median over the filters of a layer of `noise_from_moments`.
+    and predictions ask for: the root of the median of `variance_from_moments` over the filters of a
+    layer, NaN where that is below 0 since the mean gradient is many times the noise.
 
     Parameters
     ----------
@@ -273,6 +275,38 @@ class SparsityMonitor:
         with written_whole("out", path, force) as temporary:
             temporary.write_bytes(netcdf_bytes(self.to_xarray()))
 
+    def plot(self, *names: str, figure: Figure | None = None) -> Figure:
+        """Draw gamma and beta of the filters over training; see `regdyn.plots.plot_scales`.
+
+        Parameters
+        ----------
+        names
+            Layers to draw, at most three; the first, the last and one between of a network with more.
+        figure
+            An empty figure to draw on; a new one where None.
+
+        Raises
+        ------
+        InvalidParameter
+            For a name that is no layer's, or too many.
+        """
+        from regdyn.plots.scales import MOST_LAYERS, plot_scales
+
+        if len(names) > MOST_LAYERS:
+            raise InvalidParameter("names", f"at most {MOST_LAYERS} layers", len(names))
+        chosen = [check_choice("names", name, self._layers) for name in names] or list(self._layers)
+        numbers = [self.layer_names.index(name) for name in chosen]
+
+        def over_time(quantity: str) -> list[NDArray]:
+            return [
+                np.array([getattr(reading.layers[i], quantity) for reading in self.readings])
+                for i in numbers
+            ]
+
+        title = f"{type(self._model).__name__}, every {self.every} steps"
+        gamma, beta = over_time("gamma"), over_time("beta")
+        return plot_scales(self.times, chosen, gamma, beta, THRESHOLD, title=title, figure=figure)
+
     # States
 
     def state_dict(self) -> dict[str, Any]:
@@ -289,8 +323,10 @@ class SparsityMonitor:
         Raises
         ------
         InvalidParameter
-            For a state of other layers.
+            For anything but a state of a monitor of the same layers.
         """
+        if not {"steps", "every", "layers", "readings"} <= state.keys():
+            raise InvalidParameter("state", "of a monitor")
         names, sizes = state["layers"], {k: v.shape[1:] for k, v in state["readings"].items()}
         own = [norm.weight.shape for norm in self._layers.values()]
         if names != list(self.layer_names) or own != [sizes[f"gamma.{i}"] for i in range(len(own))]:
@@ -442,4 +478,5 @@ def _median_noise(moments: _Moments | None, found: Any) -> float:
     if moments is None:
         return math.nan
     mean, square, steps = next(found), next(found), next(found)
-    return float(np.median(noise_from_moments(mean, square, float(steps[0]), *moments[3:])))
+    variance = float(np.median(variance_from_moments(mean, square, float(steps[0]), *moments[3:])))
+    return math.sqrt(variance) if variance >= 0 else math.nan
