@@ -46,21 +46,30 @@ KEEP = 1000
 
 
 class SparsityMonitor:
-    r"""Records how the filters of a network die while it trains.
+    r"""Records how the filters of a network die while it trains, from any loop::
 
-    With the optimizer there is nothing to add to the loop: its steps are counted, so that batches whose
-    gradients are accumulated are one step, and a step that a gradient scaler skips is none.
+        monitor = SparsityMonitor(model, optimizer)
+        for x, y in batches:
+            optimizer.zero_grad()
+            cross_entropy(model(x), y).backward()
+            optimizer.step()
+        monitor.save("run.nc")
 
-    >>> monitor = SparsityMonitor(model, optimizer)             # doctest: +SKIP
-    ... for x, y in batches:
-    ...     loss = cross_entropy(model(x), y)
-    ...     ...
-    ...     optimizer.step()
-    >>> monitor.save("run.nc")                                  # doctest: +SKIP
+    The steps of the optimizer are counted: batches whose gradients are accumulated are one step, and a
+    step that a gradient scaler skips is none. Without an optimizer, `monitor.step()` after each step
+    does it. The network is read at step 0, when the monitor is made, and after every step whose number
+    is a multiple of `every`. The training is the same bit for bit. On a GPU a step that is not recorded
+    waits for nothing, and a record moves one array.
 
-    Without it, call `step` after each step. The network is read at step 0, when the monitor is made,
-    and after every step whose number is a multiple of `every`. The training is the same bit for bit. On
-    a GPU a step that is not recorded waits for nothing, and a record moves one array.
+    In Lightning a callback has the optimizer::
+
+        class Sparsity(lightning.Callback):
+            def on_train_start(self, trainer, module):
+                self.monitor = SparsityMonitor(module, trainer.optimizers[0])
+
+            def on_train_end(self, trainer, module):
+                self.monitor.save("run.nc")
+                self.monitor.close()
 
     For every batch normalisation that has gamma (psBN and SyncBatchNorm too), by its name in the state
     dict, a record holds gamma and beta of each filter, which give the shares with |gamma| below 1e-2,
