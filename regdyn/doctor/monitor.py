@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from regdyn.cnn.psbn import PostShifted
-from regdyn.doctor.activations import BatchNorm, batch_norms, check_followed, watch_activations
+from regdyn.doctor.activations import BatchNorm, bare, batch_norms, check_followed, watch_activations
 from regdyn.doctor.gradient_noise import variance_from_moments
 from regdyn.doctor.readings import (
     THRESHOLD,
@@ -235,6 +235,11 @@ class SparsityMonitor:
     # What was recorded
 
     @property
+    def model_name(self) -> str:
+        """Class of the model, whatever is wrapped around it."""
+        return type(bare(self._model)).__name__
+
+    @property
     def layer_names(self) -> tuple[str, ...]:
         return tuple(self._layers)
 
@@ -263,7 +268,7 @@ class SparsityMonitor:
         """
         attributes = provenance() | {
             "torch_version": version("torch"),
-            "model": type(self._model).__name__,
+            "model": self.model_name,
             "every": self.every,
             "steps": self.steps,
             "threshold": THRESHOLD,
@@ -312,7 +317,7 @@ class SparsityMonitor:
                 for i in numbers
             ]
 
-        title = f"{type(self._model).__name__}, every {self.every} steps"
+        title = f"{self.model_name}, every {self.every} steps"
         gamma, beta = over_time("gamma"), over_time("beta")
         return plot_scales(self.times, chosen, gamma, beta, THRESHOLD, title=title, figure=figure)
 
@@ -375,9 +380,8 @@ class SparsityMonitor:
         def many(count: int, thing: str) -> str:
             return f"{count} {thing}{'s' * (count != 1)}"
 
-        network = type(self._model).__name__
         lines = [
-            f"SparsityMonitor({network}: {many(len(layers), 'batch normalisation')}, "
+            f"SparsityMonitor({self.model_name}: {many(len(layers), 'batch normalisation')}, "
             f"{many(last.units, 'filter')}; every {many(self.every, 'step')}, "
             f"{many(len(self.readings), 'record')}, the last at step {last.step})",
             f"  |gamma| < {THRESHOLD:g}: {last.sparsity:.1%} of the filters "

@@ -500,7 +500,7 @@ def test_wrapped_models() -> None:
         wrapped: Any = wrap(net)  # type: ignore[no-untyped-call]
         optimizer = make_adam(wrapped)
         monitor = SparsityMonitor(wrapped, optimizer, every=1)
-        assert monitor.layer_names == NORMS
+        assert monitor.layer_names == NORMS and monitor.model_name == "Net"
         train(wrapped, optimizer, 2)
         last = scales(getattr(wrapped, "module", net))["bn1"][0]
         np.testing.assert_array_equal(monitor.readings[-1].layers[0].gamma, last)
