@@ -61,3 +61,13 @@ def variance_from_moments(
     with np.errstate(invalid="ignore", over="ignore"):
         variance = (v / (1 - b2**t) - (m / (1 - b1**t)) ** 2) / (1 - s)
     return np.asarray(np.where(np.isfinite(variance), variance, np.nan))
+
+
+def noise_from_moments(
+    exp_avg: ArrayLike, exp_avg_sq: ArrayLike, step: float, beta1: float, beta2: float
+) -> Array:
+    """Std of the gradient: the root of `variance_from_moments`, 0 where that is below 0.
+
+    Of the unit of the gradient: sigma of the simulators. Parameters and errors as there.
+    """
+    return np.sqrt(np.maximum(variance_from_moments(exp_avg, exp_avg_sq, step, beta1, beta2), 0))

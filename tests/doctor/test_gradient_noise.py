@@ -10,7 +10,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from regdyn.doctor.gradient_noise import variance_from_moments
+from regdyn.doctor.gradient_noise import noise_from_moments, variance_from_moments
 from regdyn.errors import InvalidParameter
 
 COUNT = 20_000
@@ -65,6 +65,14 @@ def test_before_anything_can_be_said() -> None:
         assert np.isnan(variance_from_moments(m, v, step, beta1, 0.99)).all()
     broken = variance_from_moments([np.nan, 0.0, np.inf], [1.0, np.inf, 1.0], 5, 0.9, 0.99)
     assert np.isnan(broken).all()
+
+
+def test_the_noise_is_the_root() -> None:
+    m, v = np.array([0.1, 0.5, np.nan]), np.array([0.05, 0.001, 1.0])
+    variance = variance_from_moments(m, v, 10, 0.9, 0.99)
+    assert variance[0] > 0 > variance[1]
+    expected = [math.sqrt(variance[0]), 0, math.nan]
+    np.testing.assert_array_equal(noise_from_moments(m, v, 10, 0.9, 0.99), expected)
 
 
 @pytest.mark.parametrize(
