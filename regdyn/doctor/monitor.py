@@ -84,7 +84,8 @@ class SparsityMonitor:
     ----------
     model
         Any network with batch normalisation, bare or wrapped (DataParallel, DistributedDataParallel,
-        averaged, compiled). Of several processes that train it, one should have a monitor.
+        averaged, compiled), but for one whose parameters are in pieces on several processes. Of several
+        processes that train it, one should have a monitor.
     optimizer
         Counts the steps; None where `step` is called.
     every

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import math
+import sys
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -462,6 +463,18 @@ def test_tensorboard(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InvalidParameter, match="tensorboard must be a folder that can be written"):
         SparsityMonitor(net, tensorboard=tmp_path / "file" / "folder")
+
+
+def test_without_tensorboard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    for module in ("torch.utils.tensorboard", "regdyn.cnn.events"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
+    net = make_net()
+    optimizer = make_adam(net)
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'regdyn\[tensorboard\]'"):
+        SparsityMonitor(net, optimizer, tensorboard=tmp_path)
+    assert not optimizer._optimizer_step_post_hooks and not [*tmp_path.iterdir()]
+    SparsityMonitor(net, optimizer)
 
 
 def test_numbers_that_are_not_finite() -> None:
