@@ -23,6 +23,14 @@ SEEDS = st.integers(0, 2**32 - 1)
 # Thresholds
 
 
+def test_shares_below() -> None:
+    values = np.array([[0.5, 1e-3, 0.0, np.nan], [1e-4, 1e-5, 2e-3, 7.0]])
+    limits = (1e-2, 1e-3)
+    assert sp.shares_below(values, limits).tolist() == [[0.5, 0.25], [0.75, 0.5]]
+    assert sp.shares_below(values, limits, closed=True).tolist() == [[0.5, 0.5], [0.75, 0.5]]
+    assert sp.shares_below(values[1], (1.0,)).tolist() == [0.75]
+
+
 def test_the_papers_thresholds_come_first() -> None:
     gamma = np.array([1e-3, 0.999e-3, -0.999e-3, 0.0, -2.0])
     assert sp.inactive_by_scale(gamma).tolist() == [False, True, True, True, False]
