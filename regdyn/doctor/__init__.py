@@ -16,12 +16,16 @@ _HOME = {
     "load_tensors": "regdyn.doctor.tensors",
     "make_model": "regdyn.doctor.factory",
     "network_of": "regdyn.doctor.factory",
+    "SparsityMonitor": "regdyn.doctor.monitor",
+    "watch_activations": "regdyn.doctor.activations",
 }
 
 __all__ = sorted(_HOME)
 
 if TYPE_CHECKING:
+    from regdyn.doctor.activations import watch_activations
     from regdyn.doctor.factory import load_into, make_model, network_of
+    from regdyn.doctor.monitor import SparsityMonitor
     from regdyn.doctor.tensors import SavedTensors, load_tensors
 
 
