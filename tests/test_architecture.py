@@ -26,14 +26,17 @@ ALLOWED: dict[str, set[str]] = {
     "plots": {"dynamics", "files", "nets", "optimizers", "theorems"},
     "nets": {"dynamics", "files", "optimizers", "plots", "theorems"},
     "cnn": {"dynamics", "executors", "files", "nets", "optimizers"},
-    "doctor": {"cnn", "dynamics", "files", "nets", "optimizers", "plots", "prediction", "report"},
+    "doctor": {
+        "cnn", "dynamics", "files", "html", "nets", "optimizers", "plots", "prediction", "theorems",
+    },
     "findings": {"nets", "optimizers", "dynamics", "theorems"},
     "verdicts": {"dynamics", "findings", "optimizers", "theorems"},
     "prediction": {"optimizers", "theorems"},
-    "report": {"files", "plots", "theorems", "verdicts"},
+    "html": {"files", "plots"},
+    "report": {"files", "html", "plots", "theorems", "verdicts"},
     "cli": {
-        "__init__", "cnn", "doctor", "dynamics", "executors", "files", "findings", "nets", "optimizers",
-        "plots", "prediction", "report", "sweeps", "theorems", "verdicts",
+        "__init__", "cnn", "doctor", "dynamics", "executors", "files", "findings", "html", "nets",
+        "optimizers", "plots", "prediction", "report", "sweeps", "theorems", "verdicts",
     },
     "__init__": {
         "dynamics", "executors", "findings", "nets", "optimizers", "prediction", "sweeps", "theorems",

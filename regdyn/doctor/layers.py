@@ -42,7 +42,7 @@ class Weights:
 
 
 @dataclass(frozen=True, eq=False)
-class BatchNorm:
+class NormLayer:
     """A batch normalisation with a scale and a shift for each of its units.
 
     Attributes
@@ -78,7 +78,7 @@ class Layers:
         All tensors of weights with at least two axes.
     """
 
-    norms: tuple[BatchNorm, ...]
+    norms: tuple[NormLayer, ...]
     unscaled: tuple[str, ...]
     others: tuple[str, ...]
     weights: tuple[Weights, ...]
@@ -116,7 +116,7 @@ def find_layers(tensors: Mapping[str, Tensor], *, ordered: bool = True) -> Layer
             others.append(layer)
     feeding = _pair(scaled, parts, ordered)
     norms = [
-        BatchNorm(
+        NormLayer(
             name=layer or TOP,
             gamma=_numbers(parts[layer]["weight"]).astype(np.float64),
             beta=_numbers(parts[layer]["bias"]).astype(np.float64),

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -55,6 +56,8 @@ class SavedTensors:
         Whether they come in the order of the file, else by name, since safetensors keep none.
     config
         Of a checkpoint of regdyn: what was trained, as `regdyn.dynamics.result.describe` puts it.
+    optimizer
+        Of such a checkpoint: what the optimizer remembers, by the number of the parameter and its name.
     notes
         What a reader should know, a sentence each.
     """
@@ -65,6 +68,7 @@ class SavedTensors:
     others: tuple[str, ...] = ()
     ordered: bool = True
     config: dict[str, Any] | None = None
+    optimizer: Mapping[str, Tensor] = MappingProxyType({})
     notes: tuple[str, ...] = ()
 
 
@@ -135,7 +139,10 @@ def _from_regdyn(folder: Path, name: str) -> SavedTensors:
     failed = kept.about.get("failed")
     notes = (f"This training failed: {failed}",) if failed else ()
     tensors = _in_order(kept.part("model"))
-    return SavedTensors(folder, tensors, ordered=False, config=config, notes=notes)
+    state = kept.part("optimizer")
+    return SavedTensors(
+        folder, tensors, ordered=False, config=config, optimizer=state, notes=notes
+    )  # fmt: skip
 
 
 def _read(path: Path, name: str) -> tuple[Any, bool]:
