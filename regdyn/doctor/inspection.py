@@ -110,15 +110,20 @@ class Inspection:
     def total(self) -> LayerSparsity | None:
         """All layers as one; what is measured, over the layers in which it is."""
         known = [layer.sparsity for layer in self.layers if layer.sparsity is not None]
-        seen = [layer for layer in known if layer.universality is not None]
         if not known:
             return None
-        whole = sparsity.total(known)
-        if not seen:
+        whole, part = sparsity.total(known), self.measured_total
+        if part is None:
             return whole
-        part = sparsity.total(seen)
         measures = ("by_activation", "universality", "active_measured")
         return replace(whole, **{name: getattr(part, name) for name in measures})
+
+    @cached_property
+    def measured_total(self) -> LayerSparsity | None:
+        """The layers whose activations were measured as one."""
+        known = [layer.sparsity for layer in self.layers if layer.sparsity is not None]
+        seen = [layer for layer in known if layer.universality is not None]
+        return sparsity.total(seen) if seen else None
 
     # What it says
 
@@ -334,7 +339,7 @@ class Inspection:
         InvalidParameter
             For a network without batch normalisation.
         """
-        from regdyn.plots.scale_plane import plot_scale_plane
+        from regdyn.plots import plot_scale_plane
 
         if not self.normalized:
             raise InvalidParameter("plot", "used with a network that has batch normalisation")

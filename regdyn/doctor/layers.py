@@ -92,7 +92,8 @@ def find_layers(tensors: Mapping[str, Tensor], *, ordered: bool = True) -> Layer
     same. The weights that feed it are looked for by their names (conv1 for bn1, features.3 for
     features.4, conv_dw for bn1 in a block of timm), else as the last ones before it; they must have as
     many units. Names that fit some layers of the network and not others, as where normalisation comes
-    before the convolution, are not trusted at all.
+    before the convolution, are not trusted at all; if they fit all (such a network of one width, in a
+    file without order), the pairing is wrong.
 
     Parameters
     ----------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,6 +51,22 @@ class Measured:
     train_error: float | None
     test_error: float | None
 
+    def words(self) -> str:
+        """Where it was measured, and the errors."""
+        errors = [
+            f"{name} error {share:.2%}"
+            for name, share in (("training", self.train_error), ("test", self.test_error))
+            if share is not None
+        ]
+        lines = [f"Measured on {self.data}" + "".join(f", {error}" for error in errors)]
+        if self.activations:
+            lines.append(
+                "Share of the filters by their greatest activation over the training set; means of the "
+                "share of samples and positions\nwhere they are active, its prediction, universality "
+                "and selectivity"
+            )
+        return "\n".join(lines)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON, without the numbers of single filters."""
         return {
@@ -69,6 +85,7 @@ def measure(
     *,
     normalize: bool = True,
     device: str = "auto",
+    progress: Callable[[int], object] = lambda images: None,
 ) -> Measured:
     """Load the tensors into the model and let it see the images, in evaluation mode.
 
@@ -89,6 +106,8 @@ def measure(
         `regdyn train` does; else the images are given as they are.
     device
         "cpu", "cuda", or "auto" for a GPU where there is one.
+    progress
+        Told after each batch how many images it had.
 
     Raises
     ------
@@ -117,8 +136,8 @@ def measure(
     try:
         with torch.no_grad(), metrics.evaluating(model):
             with watch_activations(model, look) as functions:
-                train_error = _error(model, store.train(size), images.n_classes)
-            test_error = _error(model, store.test(size), images.n_classes)
+                train_error = _error(model, store.train(size), images.n_classes, progress)
+            test_error = _error(model, store.test(size), images.n_classes, progress)
     except Exception as error:
         # Whatever the user's model raises where it meets images that it was not made for.
         reason = f"{type(error).__name__}: {error}"
@@ -151,7 +170,9 @@ def _store(images: Images, model: nn.Module, device: torch.device, normalize: bo
     return ImageStore(images, device, dtype, channels_last=False, margin=0)
 
 
-def _error(model: nn.Module, batches: Batches, classes: int) -> float | None:
+def _error(
+    model: nn.Module, batches: Batches, classes: int, progress: Callable[[int], object]
+) -> float | None:
     """Share of the samples that are wrong; None if the outputs are no classes of these images."""
     wrong, total = 0.0, 0
     for x, y in batches:
@@ -160,4 +181,5 @@ def _error(model: nn.Module, batches: Batches, classes: int) -> float | None:
         if isinstance(outputs, Tensor) and outputs.shape == (len(y), classes):
             wrong += float((outputs.argmax(1) != y).sum())
             total += len(y)
+        progress(len(y))
     return wrong / total if total else None

@@ -71,22 +71,26 @@ class Outlook:
     def lines(self) -> list[str]:
         """The prediction, and what would change it, a line each."""
         now, counts = self.circumstances, self.counts
-        fall = "are carried below" if now.regularization == "none" else "fall below"
+        idle = f"no filter above {now.threshold:g} is idle"
+        if self.of_idle:
+            idle = (
+                f"{counts.idle} of the {self.of_idle} idle filters (above {now.threshold:g}, "
+                f"practically never firing) fall below {now.threshold:g}"
+            )
         reach = "" if self.reach is None else f" (|gamma| up to {self.reach:.3g})"
         words = [
-            f"Within {now.steps:,} further steps of {now.words}, {counts.idle} of the {self.of_idle} "
-            f"filters above {now.threshold:g} that practically never fire {fall} it, and at most "
-            f"{counts.at_most} of all {self.of_all} above{reach}; {counts.idle_below:.0f} and at most "
-            f"{counts.at_most_below:.0f} are below at the end.",
+            f"Within {now.steps:,} further steps of {now.words}: {idle}; of all {self.of_all:,} above, "
+            f"at most {counts.at_most:,} do{reach}. Below at the end: {counts.idle_below:.0f}, at most "
+            f"{counts.at_most_below:,.0f}.",
         ]
         changes = [
-            f"{name} {'diverges' if other is None else other.words()}"
+            f"{name} {'(diverges)' if other is None else other.words()}"
             for name, other in self.changes.items()
         ]
-        if self.revived is not None:
+        if self.revived is not None and self.of_silent:
             changes.append(
-                f"psBN (alpha {ALPHA:g}, {self.psbn_decay}) would let {self.revived} of the "
-                f"{self.of_silent} that never fire fire again"
+                f"psBN (alpha {ALPHA:g}, {self.psbn_decay}) lets {self.revived} of the "
+                f"{self.of_silent} that practically never fire fire again"
             )
         words.append(f"What would change it: {'; '.join(changes)}.")
         if not self.monotone:

@@ -7,9 +7,8 @@ import os
 import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -68,7 +67,7 @@ class SavedTensors:
     others: tuple[str, ...] = ()
     ordered: bool = True
     config: dict[str, Any] | None = None
-    optimizer: Mapping[str, Tensor] = MappingProxyType({})
+    optimizer: Mapping[str, Tensor] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
@@ -194,7 +193,7 @@ def _reason(error: Exception) -> str:
     if "Weights only load failed" in message:
         found = re.search(r"WeightsUnpickler error:\s*([^\n]+)", message)
         detail = f" ({found.group(1).strip()})" if found else ""
-        return f"is a pickle that may hold code and was not unpickled{detail}"
+        return f"is damaged or a pickle that may hold code, and was not unpickled{detail}"
     return f"is damaged, cut short or no checkpoint ({type(error).__name__})"
 
 

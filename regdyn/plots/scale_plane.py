@@ -105,17 +105,15 @@ def plot_scale_plane(
     ax.set_title(
         f"{number:,} filters in {len(planes)} layer{'s' * (len(planes) > 1)}{edge}", loc="left"
     )
-    _add_legend(figure, ax, planes, colors, norm, threshold, probability)
+    _add_legend(figure, ax, planes, colors, norm, threshold, probability, alpha != 0)
     return figure
 
 
 def _limits(scales: Array, threshold: float) -> tuple[float, float]:
     """The scales that are drawn, with the threshold well inside."""
     floor = threshold * 10.0**-DECADES
-    seen = scales[scales >= floor]
-    least = float(seen.min(initial=threshold)) if len(seen) else threshold
-    low = max(floor, min(0.6 * least, 0.1 * threshold)) if np.all(scales >= floor) else floor
-    return low, 1.6 * max(float(scales.max()), 10 * threshold)
+    least = float(np.min(scales, where=scales >= floor, initial=threshold))
+    return max(floor, min(0.6 * least, 0.1 * threshold)), 1.6 * max(float(scales.max()), 10 * threshold)
 
 
 def _draw_region(ax: Axes, low: float, high: float, reach: float, probability: float) -> None:
@@ -142,10 +140,12 @@ def _add_legend(
     norm: BoundaryNorm,
     threshold: float,
     probability: float,
+    shifted: bool,
 ) -> None:
     """What stands for what, beside the plane."""
+    shift = r"(\beta + \alpha)" if shifted else r"\beta"
     handles: list[Line2D | Patch] = [
-        Patch(color=REGION, label=rf"$\Phi(\beta/|\gamma|)$ < {power(probability)}"),
+        Patch(color=REGION, label=rf"non-trainable: $\Phi({shift}/|\gamma|)$ < {power(probability)}"),
         Line2D([], [], color="0.35", lw=1, ls=(0, (4, 2)), label=rf"$|\gamma|$ = {power(threshold)}"),
     ]
     if len(planes) <= MOST_NAMED:
@@ -159,4 +159,4 @@ def _add_legend(
         places = sorted({round(place) for place in np.linspace(0, last, 6).tolist()})
         bar.set_ticks(places, labels=[planes[place][0] for place in places])
         bar.ax.minorticks_off()
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(5, len(handles)))
+    ax.legend(handles=handles, loc="upper left", bbox_to_anchor=(-0.02, -0.13), ncols=3)
