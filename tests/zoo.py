@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 
 def randomized(model: nn.Module, seed: int = 0, dead: float = 0.3) -> nn.Module:
-    """Every number at random; a share `dead` of the scales far below 1e-3, shifts of either sign."""
+    """Every number at random; a share `dead` of the scales far below 1e-3, half as many never fire."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, tensor in model.state_dict().items():
@@ -24,8 +24,12 @@ def randomized(model: nn.Module, seed: int = 0, dead: float = 0.3) -> nn.Module:
             tensor.copy_(values)
         for module in model.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.affine:
-                gone = torch.rand(module.num_features, generator=generator) < dead
-                module.weight.mul_(torch.where(gone, 1e-5, 1.0))
+                drawn = torch.rand(module.num_features, generator=generator)
+                # A filter of each kind in every layer.
+                drawn[:2] = torch.tensor([0.0, dead])
+                module.weight.mul_(torch.where(drawn < dead, 1e-5, 1.0))
+                silent = (drawn >= dead) & (drawn < 1.5 * dead)
+                module.bias.copy_(torch.where(silent, -6 * module.weight.abs(), module.bias))
     return model
 
 

@@ -210,9 +210,8 @@ class Inspection:
     ) -> Inspection:
         """The same with one more prediction, of `regdyn.doctor.outlook.look_ahead`.
 
-        What is None is taken from a checkpoint of regdyn, sigma the median over the filters above the
-        threshold that practically never fire, or over all if there are none; else it has the default
-        there.
+        What is None is taken from a checkpoint of regdyn, sigma as the median over the filters that
+        practically never fire, or over all if there are none; else it has the default there.
         """
         known = self.training
         if known is not None:
@@ -238,7 +237,7 @@ class Inspection:
         for layer in self.layers:
             noise = self.noise.get(layer.name)
             if noise is not None:
-                known = layer.finite & ~layer.small & np.isfinite(noise)
+                known = layer.finite & np.isfinite(noise)
                 idle.append(noise[known & layer.silent])
                 every.append(noise[known])
         for parts in (idle, every):
