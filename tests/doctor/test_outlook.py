@@ -76,10 +76,10 @@ def test_against_simulated_trajectories() -> None:
     steps = 400
     (outlook,) = found.look_ahead("adam", steps=steps, lam=1e-3).outlooks
     passed, below = 0.0, 0.0
-    for scale in scales:
+    for seed, scale in enumerate(scales):
         simulated = regdyn.simulate(
             "adam", lam=1e-3, noise=Gaussian(StdTable([1e-5])), theta0=float(scale), steps=steps,
-            trajectories=48, threads=1,
+            trajectories=256, seed=seed, threads=1,
         )  # fmt: skip
         passed += simulated.first_passage_quantile(0.5) <= steps
         below += np.mean(np.abs(simulated.final) < 1e-3)
