@@ -25,6 +25,7 @@ table { border-collapse: collapse; width: 100%; font-size: .9rem; font-variant-n
 th, td { border-bottom: 1px solid var(--line); padding: .3rem .55rem; text-align: left;
   vertical-align: top; }
 th { background: var(--shade); } td.number, th.number { text-align: right; white-space: nowrap; }
+td.bars { font-family: ui-monospace, monospace; white-space: pre; }
 .verdict { font-weight: 650; white-space: nowrap; }
 .holds { color: var(--holds); } .refuted { color: var(--refuted); } .other { color: var(--other); }
 a { color: inherit; text-decoration-color: var(--line); text-underline-offset: .15em; }

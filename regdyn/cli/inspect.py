@@ -200,7 +200,7 @@ def _look_ahead(found: Inspection, options: Mapping[str, Any]) -> Inspection:
         given = {"lam": repr(known.lam), "reg": known.regularization, **given}
         if "opt" not in given:
             given = {"opt": known.optimizer.name, **known.optimizer.parameters(), **given}
-        if not known.constant and "lr" not in given and "schedule" not in given:
+        if not known.constant and options["lr"] is None and options["schedule"] is None:
             print(
                 f"Note: the training had a schedule; the prediction takes the learning rate "
                 f"{known.optimizer.lr:g} throughout (--lr, --schedule)",
@@ -209,7 +209,8 @@ def _look_ahead(found: Inspection, options: Mapping[str, Any]) -> Inspection:
     rules, regularizations, lams = make_decays({"opt": "adam", "reg": "l2", "lam": "1e-4", **given})
     steps = check_integer("steps", options["steps"], 1, 10**12)
     sigma = None if options["sigma"] is None else check_number("sigma", options["sigma"], "[0, inf)")
-    schedule = given.get("schedule", "constant")
+    text = given.get("schedule", "constant")
+    schedule = None if text == "constant" else parse_schedule(text, steps)
     for rule, regularization, lam in product(rules, regularizations, lams):
         found = found.look_ahead(
             rule,
@@ -217,7 +218,7 @@ def _look_ahead(found: Inspection, options: Mapping[str, Any]) -> Inspection:
             lam=lam,
             regularization=regularization,
             sigma=sigma,
-            schedule=None if schedule == "constant" else parse_schedule(schedule, steps),
+            schedule=schedule,
         )
     return found
 
@@ -233,7 +234,7 @@ def _print(found: Inspection, options: Mapping[str, Any]) -> None:
         print_csv(found)
     elif not options["quiet"]:
         print_inspection(plain_console(), found)
-    if not options["quiet"] and not options["json"]:
+    if not options["quiet"]:
         for sentence in found.remarks():
             print(f"Note: {sentence}", file=sys.stderr)
     if found.not_finite:

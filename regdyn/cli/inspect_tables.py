@@ -33,9 +33,12 @@ def _table(headings: list[str], rows: list[list[str]]) -> Any:
     from rich.table import Table
     from rich.text import Text
 
+    from regdyn.doctor.tables import DISTRIBUTION
+
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for number, heading in enumerate(headings):
-        justify: Any = "left" if number == 0 else "right"
+        # Flush right, rich takes off the spaces in which a sparkline ends.
+        justify: Any = "left" if number == 0 or heading == DISTRIBUTION else "right"
         table.add_column(heading, justify=justify, no_wrap=True)
     for row in rows:
         if row[0] == "total":

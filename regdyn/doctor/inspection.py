@@ -40,6 +40,7 @@ from regdyn.dynamics.result import netcdf_bytes, provenance
 from regdyn.errors import InvalidParameter
 from regdyn.files import written_whole
 from regdyn.nets import sparsity
+from regdyn.nets.run_result import training_format
 from regdyn.nets.sparsity import Array, LayerSparsity
 from regdyn.optimizers import Optimizer
 from regdyn.parameters import check_number
@@ -363,7 +364,7 @@ class Inspection:
         InvalidParameter
             For another suffix, an existing file without `force`, or a place that cannot be written.
         """
-        suffix = inspection_format(path)
+        suffix = training_format(path)
         with written_whole("out", path, force) as temporary:
             if suffix == ".nc":
                 temporary.write_bytes(netcdf_bytes(self.to_xarray()))
@@ -385,14 +386,6 @@ _COLUMNS = {
     "selectivity": "1 - universality",
     "gradient_noise": "std of the gradient of gamma",
 }
-
-
-def inspection_format(path: str | os.PathLike[str]) -> str:
-    """The suffix of `path` if an inspection can be saved there, else InvalidParameter."""
-    suffix = os.path.splitext(path)[1].lower()
-    if suffix not in (".nc", ".json"):
-        raise InvalidParameter("out", "a file that ends in .nc or .json", path)
-    return suffix
 
 
 def inspect(

@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from regdyn.cnn.metrics import to_numpy
+
 TOP = "(top)"
 """Name of a layer whose tensors have no name before their own."""
 
@@ -153,7 +155,7 @@ def _all_weights(tensors: Mapping[str, Tensor]) -> Iterator[Weights]:
 def _numbers(tensor: Tensor) -> NDArray[np.floating]:
     """As NumPy has it: narrow types as float32."""
     wide = tensor if tensor.element_size() >= 4 else tensor.float()
-    return np.asarray(wide.numpy())
+    return np.asarray(to_numpy(wide))
 
 
 # Which weights feed a normalisation

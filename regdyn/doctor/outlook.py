@@ -26,6 +26,9 @@ from regdyn.theorems.unit_decay import steps_until_active
 SIGMA = 1e-5
 """Std of the gradient noise unless told: that of mehta2019, figure 4."""
 
+MOST_READ = 10**7
+"""Steps of which a schedule given as a function is read."""
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Outlook:
@@ -178,13 +181,17 @@ def look_ahead(
     scales = [layer for layer in layers if layer.gamma is not None]
     if not scales:
         raise InvalidParameter("steps", "used with a network that has batch normalisation")
+    further = check_integer("steps", steps, 1, 10**12)
+    if callable(schedule) and further <= MOST_READ:
+        # Once for all predictions; what comes after the steps does not matter.
+        schedule = schedule(np.arange(1, further + 1))
     now = Circumstances(
         optimizer=make_optimizer(optimizer) if isinstance(optimizer, str) else optimizer,
         lam=check_number("lam", lam, "[0, inf)"),
         regularization=check_choice("regularization", regularization, REGULARIZATIONS),
         sigma=check_number("sigma", sigma, "[0, inf)"),
         schedule=schedule,
-        steps=check_integer("steps", steps, 1, 10**12),
+        steps=further,
         threshold=scales[0].threshold,
     )
     candidates = [layer.finite & ~layer.small for layer in scales]

@@ -6,7 +6,7 @@ import os
 from html import escape
 
 from regdyn.doctor.inspection import Inspection
-from regdyn.doctor.tables import caption, measured_table, scale_table
+from regdyn.doctor.tables import DISTRIBUTION, caption, measured_table, scale_table
 from regdyn.html import page, save_page, svg
 
 
@@ -45,16 +45,15 @@ def html(found: Inspection) -> str:
 
 
 def _table(headings: list[str], rows: list[list[str]]) -> str:
-    def cell(tag: str, number: int, text: str) -> str:
-        kind = ' class="number"' if number else ""
-        # A sparkline keeps its spaces.
-        return f"<{tag}{kind}>{escape(text).replace(' ', '&nbsp;')}</{tag}>"
+    kinds = ["", *("bars" if heading == DISTRIBUTION else "number" for heading in headings[1:])]
 
-    head = "".join(cell("th", i, text.replace("-\n", "").replace("\n", " "))
-                   for i, text in enumerate(headings))  # fmt: skip
-    body = "".join(
-        f"<tr>{''.join(cell('td', i, text) for i, text in enumerate(row))}</tr>" for row in rows
-    )
+    def cells(tag: str, texts: list[str]) -> str:
+        return "".join(
+            f'<{tag} class="{kind}">{escape(text)}</{tag}>' for kind, text in zip(kinds, texts)
+        )
+
+    head = cells("th", [text.replace("-\n", "").replace("\n", " ") for text in headings])
+    body = "".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
     return (
         f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
     )

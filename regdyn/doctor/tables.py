@@ -15,6 +15,9 @@ from regdyn.nets.sparsity import (
 
 UNKNOWN = "–"
 
+DISTRIBUTION = "distribution"
+"""Heading of the column of sparklines."""
+
 
 def caption(found: Inspection) -> str:
     """What the table of scales shows."""
@@ -48,7 +51,7 @@ def scale_table(found: Inspection) -> tuple[list[str], list[list[str]]]:
         columns += ["Phi(beta/\n|gamma|)", "never\nfire", "dead", "E[BN]"]
     else:
         columns += [f"norm\n< {NORM_THRESHOLD:g}", "norm\n0"]
-    columns.append("distribution")
+    columns.append(DISTRIBUTION)
     several = len(found.outlooks) > 1
     for number, outlook in enumerate(found.outlooks, start=1):
         which = f" {number}" if several else ""

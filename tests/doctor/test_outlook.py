@@ -12,6 +12,7 @@ import regdyn
 from regdyn.doctor import Inspection, inspect
 from regdyn.doctor.crossing import Circumstances
 from regdyn.dynamics.noise import Gaussian, StdTable
+from regdyn.dynamics.schedules import Step
 from regdyn.errors import InvalidParameter, OutsideDomain
 from regdyn.optimizers import make_optimizer
 
@@ -152,9 +153,12 @@ def test_psbn_wakes_filters(name: str, given: dict[str, Any], rate: float, words
 
 def test_learning_rates_and_schedules_count() -> None:
     found = network(GAMMA, BETA)
-    (full,) = found.look_ahead("adam", steps=300, lam=1e-3).outlooks
-    (off,) = found.look_ahead("adam", steps=300, lam=1e-3, schedule=[1.0] * 50 + [0.0]).outlooks
-    (short,) = found.look_ahead("adam", steps=50, lam=1e-3).outlooks
+    given: dict[str, Any] = {"lam": 0.02, "sigma": 1e-5}
+    (full,) = found.look_ahead("sgd", steps=90, **given).outlooks
+    (off,) = found.look_ahead("sgd", steps=90, schedule=Step((30,), 0.0), **given).outlooks
+    (listed,) = found.look_ahead("sgd", steps=90, schedule=[1.0] * 30 + [0.0], **given).outlooks
+    (short,) = found.look_ahead("sgd", steps=30, **given).outlooks
+    assert off.counts == listed.counts
     assert full.counts.at_most > off.counts.at_most == short.counts.at_most > 0
 
 
