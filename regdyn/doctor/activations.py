@@ -48,6 +48,13 @@ def batch_norms(model: nn.Module) -> dict[str, BatchNorm]:
     }
 
 
+def bare(model: nn.Module) -> nn.Module:
+    """The model inside of what torch wraps around whole models."""
+    while isinstance(model, _WRAPPERS) or hasattr(model, "_orig_mod"):
+        model = model.module if isinstance(model, _WRAPPERS) else model._orig_mod  # type: ignore
+    return model
+
+
 def check_followed(model: nn.Module) -> None:
     """Raise InvalidParameter for a model that is or contains a compiled one."""
     for module in model.modules():
@@ -117,11 +124,9 @@ def _named_modules(model: nn.Module) -> dict[str, nn.Module]:
     """Modules of the bare model by name."""
     if not isinstance(model, nn.Module):
         raise InvalidParameter("model", "a torch.nn.Module", type(model).__name__)
-    while isinstance(model, _WRAPPERS) or hasattr(model, "_orig_mod"):
-        model = model.module if isinstance(model, _WRAPPERS) else model._orig_mod  # type: ignore
     return {
         ".".join(part for part in path.split(".") if part != "_orig_mod"): module
-        for path, module in model.named_modules()
+        for path, module in bare(model).named_modules()
         if not hasattr(module, "_orig_mod")
     }
 

@@ -10,20 +10,22 @@ from regdyn.parameters import check_number, real_array
 Array = NDArray[np.float64]
 
 
-def noise_from_moments(
+def variance_from_moments(
     exp_avg: ArrayLike, exp_avg_sq: ArrayLike, step: float, beta1: float, beta2: float
 ) -> Array:
-    r"""Std of the gradient, as Adam's moments after `step` steps tell it.
+    r"""Variance of the gradient, as Adam's moments after `step` steps tell it.
 
     .. math::
         \hat\sigma^2 = \frac{\hat v - \hat m^2}{1 - s}, \qquad
         \hat m = \frac{m}{1 - \beta_1^t}, \quad \hat v = \frac{v}{1 - \beta_2^t}, \quad
         s = \frac{(1 - \beta_1)(1 + \beta_1^t)}{(1 + \beta_1)(1 - \beta_1^t)}
 
-    For gradients with constant mean and independent noise :math:`E \hat m^2` is the square of the mean
-    plus :math:`s \sigma^2`, so that the expectation of :math:`\hat\sigma^2` is :math:`\sigma^2`
+    For gradients with constant mean :math:`\mu` and independent noise :math:`E \hat m^2` is
+    :math:`\mu^2 + s \sigma^2`, so that the expectation of :math:`\hat\sigma^2` is :math:`\sigma^2`
     whatever the mean is. The mean takes with it what L2 adds to the gradient, :math:`\lambda\theta`;
-    :math:`\sqrt{\hat v}` would not: there decay hides the noise of a weight with a small gradient.
+    in :math:`\hat v` alone decay hides the noise of a weight with a small gradient. Of a single weight
+    it errs by about :math:`2 |\mu| \sigma \sqrt s`: many weights are needed where the mean is many
+    times the noise.
 
     Parameters
     ----------
@@ -37,9 +39,8 @@ def noise_from_moments(
 
     Returns
     -------
-    Of that shape, of the unit of the gradient: sigma of the simulators. 0 where the estimate of the
-    variance is below 0. NaN as long as nothing can be said: before the second step, for beta1 = 0,
-    and for moments that are not finite.
+    Of that shape; below 0 by chance. NaN as long as nothing can be said: before the second step, for
+    beta1 = 0, and for moments that are not finite.
 
     Raises
     ------
@@ -59,4 +60,14 @@ def noise_from_moments(
     s = (1 - b1) * (1 + b1**t) / ((1 + b1) * (1 - b1**t))
     with np.errstate(invalid="ignore", over="ignore"):
         variance = (v / (1 - b2**t) - (m / (1 - b1**t)) ** 2) / (1 - s)
-        return np.asarray(np.sqrt(np.maximum(np.where(np.isfinite(variance), variance, np.nan), 0)))
+    return np.asarray(np.where(np.isfinite(variance), variance, np.nan))
+
+
+def noise_from_moments(
+    exp_avg: ArrayLike, exp_avg_sq: ArrayLike, step: float, beta1: float, beta2: float
+) -> Array:
+    """Std of the gradient: the root of `variance_from_moments`, 0 where that is below 0.
+
+    Of the unit of the gradient: sigma of the simulators. Parameters and errors as there.
+    """
+    return np.sqrt(np.maximum(variance_from_moments(exp_avg, exp_avg_sq, step, beta1, beta2), 0))

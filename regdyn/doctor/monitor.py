@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from regdyn.cnn.psbn import PostShifted
-from regdyn.doctor.activations import BatchNorm, batch_norms, check_followed, watch_activations
-from regdyn.doctor.gradient_noise import noise_from_moments
+from regdyn.doctor.activations import BatchNorm, bare, batch_norms, check_followed, watch_activations
+from regdyn.doctor.gradient_noise import variance_from_moments
 from regdyn.doctor.readings import (
     THRESHOLD,
     BatchActivity,
@@ -31,10 +31,11 @@ from regdyn.dynamics.result import netcdf_bytes, provenance
 from regdyn.errors import InvalidParameter, missing_library
 from regdyn.files import written_whole
 from regdyn.nets import sparsity as measures
-from regdyn.parameters import check_integer, check_number
+from regdyn.parameters import check_choice, check_integer, check_number
 
 if TYPE_CHECKING:
     import xarray
+    from matplotlib.figure import Figure
     from torch.utils.tensorboard import SummaryWriter
 
 EVERY = 100
@@ -45,21 +46,30 @@ KEEP = 1000
 
 
 class SparsityMonitor:
-    r"""Records how the filters of a network die while it trains.
+    r"""Records how the filters of a network die while it trains, from any loop::
 
-    With the optimizer there is nothing to add to the loop: its steps are counted, so that batches whose
-    gradients are accumulated are one step, and a step that a gradient scaler skips is none.
+        monitor = SparsityMonitor(model, optimizer)
+        for x, y in batches:
+            optimizer.zero_grad()
+            cross_entropy(model(x), y).backward()
+            optimizer.step()
+        monitor.save("run.nc")
 
-    >>> monitor = SparsityMonitor(model, optimizer)             # doctest: +SKIP
-    ... for x, y in batches:
-    ...     loss = cross_entropy(model(x), y)
-    ...     ...
-    ...     optimizer.step()
-    >>> monitor.save("run.nc")                                  # doctest: +SKIP
+    The steps of the optimizer are counted: batches whose gradients are accumulated are one step, and a
+    step that a gradient scaler skips is none. Without an optimizer, `monitor.step()` after each step
+    does it. The network is read at step 0, when the monitor is made, and after every step whose number
+    is a multiple of `every`. The training is the same bit for bit. On a GPU a step that is not recorded
+    waits for nothing, and a record moves one array.
 
-    Without it, call `step` after each step. The network is read at step 0, when the monitor is made,
-    and after every step whose number is a multiple of `every`. The training is the same bit for bit. On
-    a GPU a step that is not recorded waits for nothing, and a record moves one array.
+    In Lightning a callback has the optimizer::
+
+        class Sparsity(lightning.Callback):
+            def on_train_start(self, trainer, module):
+                self.monitor = SparsityMonitor(module, trainer.optimizers[0])
+
+            def on_train_end(self, trainer, module):
+                self.monitor.save("run.nc")
+                self.monitor.close()
 
     For every batch normalisation that has gamma (psBN and SyncBatchNorm too), by its name in the state
     dict, a record holds gamma and beta of each filter, which give the shares with |gamma| below 1e-2,
@@ -67,7 +77,8 @@ class SparsityMonitor:
     practically never fire (probability below 1e-3) and E[BN], all as in `regdyn.nets.sparsity`.
 
     If the optimizer keeps Adam's moments, also sigma, the gradient noise of gamma that the simulators
-    and predictions ask for: the median over the filters of a layer of `noise_from_moments`.
+    and predictions ask for: the root of the median of `variance_from_moments` over the filters of a
+    layer, NaN where that is below 0 since the mean gradient is many times the noise.
 
     Parameters
     ----------
@@ -224,6 +235,11 @@ class SparsityMonitor:
     # What was recorded
 
     @property
+    def model_name(self) -> str:
+        """Class of the model, whatever is wrapped around it."""
+        return type(bare(self._model)).__name__
+
+    @property
     def layer_names(self) -> tuple[str, ...]:
         return tuple(self._layers)
 
@@ -252,7 +268,7 @@ class SparsityMonitor:
         """
         attributes = provenance() | {
             "torch_version": version("torch"),
-            "model": type(self._model).__name__,
+            "model": self.model_name,
             "every": self.every,
             "steps": self.steps,
             "threshold": THRESHOLD,
@@ -273,6 +289,38 @@ class SparsityMonitor:
         with written_whole("out", path, force) as temporary:
             temporary.write_bytes(netcdf_bytes(self.to_xarray()))
 
+    def plot(self, *names: str, figure: Figure | None = None) -> Figure:
+        """Draw gamma and beta of the filters over training; see `regdyn.plots.plot_scales`.
+
+        Parameters
+        ----------
+        names
+            Layers to draw, at most three; the first, the last and one between of a network with more.
+        figure
+            An empty figure to draw on; a new one where None.
+
+        Raises
+        ------
+        InvalidParameter
+            For a name that is no layer's, or too many.
+        """
+        from regdyn.plots.scales import MOST_LAYERS, plot_scales
+
+        if len(names) > MOST_LAYERS:
+            raise InvalidParameter("names", f"at most {MOST_LAYERS} layers", len(names))
+        chosen = [check_choice("names", name, self._layers) for name in names] or list(self._layers)
+        numbers = [self.layer_names.index(name) for name in chosen]
+
+        def over_time(quantity: str) -> list[NDArray]:
+            return [
+                np.array([getattr(reading.layers[i], quantity) for reading in self.readings])
+                for i in numbers
+            ]
+
+        title = f"{self.model_name}, every {self.every} steps"
+        gamma, beta = over_time("gamma"), over_time("beta")
+        return plot_scales(self.times, chosen, gamma, beta, THRESHOLD, title=title, figure=figure)
+
     # States
 
     def state_dict(self) -> dict[str, Any]:
@@ -289,8 +337,10 @@ class SparsityMonitor:
         Raises
         ------
         InvalidParameter
-            For a state of other layers.
+            For anything but a state of a monitor of the same layers.
         """
+        if not {"steps", "every", "layers", "readings"} <= state.keys():
+            raise InvalidParameter("state", "of a monitor")
         names, sizes = state["layers"], {k: v.shape[1:] for k, v in state["readings"].items()}
         own = [norm.weight.shape for norm in self._layers.values()]
         if names != list(self.layer_names) or own != [sizes[f"gamma.{i}"] for i in range(len(own))]:
@@ -330,9 +380,8 @@ class SparsityMonitor:
         def many(count: int, thing: str) -> str:
             return f"{count} {thing}{'s' * (count != 1)}"
 
-        network = type(self._model).__name__
         lines = [
-            f"SparsityMonitor({network}: {many(len(layers), 'batch normalisation')}, "
+            f"SparsityMonitor({self.model_name}: {many(len(layers), 'batch normalisation')}, "
             f"{many(last.units, 'filter')}; every {many(self.every, 'step')}, "
             f"{many(len(self.readings), 'record')}, the last at step {last.step})",
             f"  |gamma| < {THRESHOLD:g}: {last.sparsity:.1%} of the filters "
@@ -442,4 +491,5 @@ def _median_noise(moments: _Moments | None, found: Any) -> float:
     if moments is None:
         return math.nan
     mean, square, steps = next(found), next(found), next(found)
-    return float(np.median(noise_from_moments(mean, square, float(steps[0]), *moments[3:])))
+    variance = float(np.median(variance_from_moments(mean, square, float(steps[0]), *moments[3:])))
+    return math.sqrt(variance) if variance >= 0 else math.nan

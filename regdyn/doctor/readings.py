@@ -59,7 +59,7 @@ class LayerReading:
     alpha
         The constant that psBN adds to beta, else 0.
     sigma
-        Median over the filters of the std of the gradient of gamma; NaN where it is not known.
+        Std of the gradient of gamma, by the median over the filters; NaN where it is not known.
     activity
         None where no activation was seen.
     """
@@ -212,7 +212,7 @@ def to_dataset(
     }  # fmt: skip
     sigma = [arrays[f"sigma.{i}"] for i in layers]
     if np.isfinite(sigma).any():
-        text = "median over the units of the std of the gradient of gamma, from Adam's moments"
+        text = "std of the gradient of gamma, by the median over the units, from Adam's moments"
         variables["sigma"] = of_layers(sigma, text, "unit of the loss")
     if alpha.any():
         variables["alpha"] = of_layers(list(alpha.T), "constant that psBN adds to beta", "1")
