@@ -320,7 +320,8 @@ BAD: dict[str, str] = {
         r"--model must be the network whose tensors the file holds, got another shape: weight \(8,\)",
     "model.pth --data images.npz --model user_code:network --device tpu":
         "--device must be one of auto",
-    "model.pth --threads 0": "--threads must be an integer in",
+    "model.pth --threads 2": "--threads must be used with --data",
+    "model.pth --data images.npz --model user_code:network --threads 0": "--threads must be an integer",
     "model.pth --json --csv": "--json must be used without --csv",
     "model.pth --out x.csv": "--out must be a file that ends in .nc or .json",
     "model.pth --out no/x.nc": "--out must be in an existing folder",

@@ -100,14 +100,11 @@ def inspect(**options: Any) -> int:
     get = options.__getitem__
     suffix = _check_outputs(options)
     _check_companions(options)
-    threads = None
-    if get("threads") is not None:
-        threads = check_integer("threads", get("threads"), 1, 1024)
     from regdyn.doctor.inspection import inspect as look
     from regdyn.doctor.tensors import load_tensors
 
     saved = load_tensors(get("file"), get("part"))
-    measured = None if get("data") is None else _measure(saved, options, threads)
+    measured = None if get("data") is None else _measure(saved, options)
     found = look(saved, threshold=get("threshold"), alpha=get("psbn_alpha"), measured=measured)
     if get("plot") is not None and not found.normalized:
         raise InvalidParameter("plot", "used with a network that has batch normalisation")
@@ -152,16 +149,14 @@ def _check_companions(options: Mapping[str, Any]) -> None:
             if options[parameter.name] is not None:
                 raise InvalidParameter(parameter.name, "used with --steps")
     if options["data"] is None:
-        for name, usual in (("model", None), ("data_dir", None), ("device", "auto")):
+        for name, usual in (("model", None), ("data_dir", None), ("device", "auto"), ("threads", None)):
             if options[name] != usual:
                 raise InvalidParameter(name, "used with --data")
         if not options["normalize"]:
             raise InvalidParameter("no_normalize", "used with --data")
 
 
-def _measure(saved: SavedTensors, options: Mapping[str, Any], threads: int | None) -> Measured:
-    import torch
-
+def _measure(saved: SavedTensors, options: Mapping[str, Any]) -> Measured:
     from regdyn.cnn.data import make_images
     from regdyn.doctor.factory import make_model, network_of
     from regdyn.doctor.measured import measure
@@ -173,8 +168,6 @@ def _measure(saved: SavedTensors, options: Mapping[str, Any], threads: int | Non
     if model is None:
         raise InvalidParameter("model", "given with --data: package.module:factory builds the network")
     images = make_images(options["data"], options["data_dir"])
-    if threads is not None:
-        torch.set_num_threads(threads)
     total = len(images.y_train) + len(images.y_test)
     with progress_bar(total, options["quiet"], "measuring", lambda x: f"{x:,.0f} images/s") as (
         advance,
@@ -186,6 +179,7 @@ def _measure(saved: SavedTensors, options: Mapping[str, Any], threads: int | Non
             images,
             normalize=options["normalize"],
             device=options["device"],
+            threads=options["threads"],
             progress=advance,
         )
 

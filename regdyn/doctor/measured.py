@@ -13,12 +13,14 @@ from torch import Tensor, nn
 
 from regdyn.cnn import metrics
 from regdyn.cnn._batches import ImageStore
+from regdyn.cnn._turns import torch_settings
 from regdyn.cnn.config import available_device
 from regdyn.cnn.images import Images
 from regdyn.cnn.metrics import Activations, Batches
 from regdyn.doctor.activations import check_followed, watch_activations
 from regdyn.doctor.factory import load_into
 from regdyn.doctor.tensors import SavedTensors
+from regdyn.dynamics.engine import thread_count
 from regdyn.errors import InvalidParameter
 from regdyn.nets.sparsity import ActivationRecord
 
@@ -85,6 +87,7 @@ def measure(
     *,
     normalize: bool = True,
     device: str = "auto",
+    threads: int | str | None = None,
     progress: Callable[[int], object] = lambda images: None,
 ) -> Measured:
     """Load the tensors into the model and let it see the images, in evaluation mode.
@@ -106,6 +109,8 @@ def measure(
         `regdyn train` does; else the images are given as they are.
     device
         "cpu", "cuda", or "auto" for a GPU where there is one.
+    threads
+        On a processor; all processors where None.
     progress
         Told after each batch how many images it had.
 
@@ -113,11 +118,12 @@ def measure(
     ------
     InvalidParameter
         For "model": the tensors do not fit, or a compiled model. For "data": the model cannot take the
-        images; says what it raised. For "device": none there.
+        images; says what it raised. For "device" and "threads": none there.
 
     Source: mehta2019, sections 2.1 and 3; yaguchi2018, section V-A.
     """
     place = torch.device(available_device(device))
+    count = thread_count(threads)
     check_followed(model)
     prefix = load_into(model, saved.tensors)
     # Scripts leave their models in either mode, and on any device.
@@ -134,7 +140,7 @@ def measure(
     store = _store(images, model, place, normalize)
     size = metrics.samples_at_a_time(images.size)
     try:
-        with torch.no_grad(), metrics.evaluating(model):
+        with torch_settings(count), torch.no_grad(), metrics.evaluating(model):
             with watch_activations(model, look) as functions:
                 train_error = _error(model, store.train(size), images.n_classes, progress)
             test_error = _error(model, store.test(size), images.n_classes, progress)
