@@ -26,14 +26,17 @@ ALLOWED: dict[str, set[str]] = {
     "plots": {"dynamics", "files", "nets", "optimizers", "theorems"},
     "nets": {"dynamics", "files", "optimizers", "plots", "theorems"},
     "cnn": {"dynamics", "executors", "files", "nets", "optimizers"},
-    "doctor": {"cnn", "dynamics", "files", "nets", "optimizers", "plots", "prediction", "report"},
+    "doctor": {
+        "cnn", "dynamics", "files", "html", "nets", "optimizers", "plots", "prediction", "theorems",
+    },
     "findings": {"nets", "optimizers", "dynamics", "theorems"},
     "verdicts": {"dynamics", "findings", "optimizers", "theorems"},
     "prediction": {"optimizers", "theorems"},
-    "report": {"files", "plots", "theorems", "verdicts"},
+    "html": {"files", "plots"},
+    "report": {"files", "html", "plots", "theorems", "verdicts"},
     "cli": {
-        "__init__", "cnn", "doctor", "dynamics", "executors", "files", "findings", "nets", "optimizers",
-        "plots", "prediction", "report", "sweeps", "theorems", "verdicts",
+        "__init__", "cnn", "doctor", "dynamics", "executors", "files", "findings", "html", "nets",
+        "optimizers", "plots", "prediction", "report", "sweeps", "theorems", "verdicts",
     },
     "__init__": {
         "dynamics", "executors", "findings", "nets", "optimizers", "prediction", "sweeps", "theorems",
@@ -41,6 +44,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "__main__": {"cli"},
 }  # fmt: skip
+LOADERS = {"torch.load", "torch.serialization.load"}
 COMMON = {"errors", "fingerprint", "lazy", "parameters"}
 
 
@@ -108,4 +112,9 @@ def test_nothing_is_unpickled() -> None:
         assert "pickle" not in imports(file)
         text = file.read_text()
         assert text.count("np.load(") == text.count("allow_pickle=False")
-        assert not re.search(r"\btorch\.load\(", text)
+        assert not re.search(r"from torch(\.serialization)? import .*\bload\b", text)
+        nodes = [*ast.walk(ast.parse(text))]
+        calls = {node.func: node for node in nodes if isinstance(node, ast.Call)}
+        for node in nodes:
+            if isinstance(node, ast.Attribute) and ast.unparse(node) in LOADERS:
+                assert "weights_only=True" in map(ast.unparse, calls[node].keywords), file

@@ -13,6 +13,7 @@ import typer
 
 from regdyn import __version__
 from regdyn.cli.check import check
+from regdyn.cli.inspect import inspect
 from regdyn.cli.options import SHORT
 from regdyn.cli.plot import plot
 from regdyn.cli.predict import predict
@@ -34,7 +35,7 @@ _UsageError: type[Exception] = typer.BadParameter.__mro__[2]
 # Options whose name is not the parameter's with dashes.
 _FLAGS = {
     **{name: f"--{short}" for name, short in SHORT.items()},
-    "claim": "CLAIM", "hidden": "--width", "store": "STORE",
+    "claim": "CLAIM", "file": "FILE", "hidden": "--width", "store": "STORE",
 }  # fmt: skip
 
 INTERRUPTED = 130
@@ -50,6 +51,7 @@ app.command("sweep")(sweep)
 app.command("plot")(plot)
 app.command("predict")(predict)
 app.command("train")(train)
+app.command("inspect")(inspect)
 app.command("check")(check)
 
 
