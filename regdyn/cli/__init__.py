@@ -34,7 +34,7 @@ _UsageError: type[Exception] = typer.BadParameter.__mro__[2]
 # Options whose name is not the parameter's with dashes.
 _FLAGS = {
     **{name: f"--{short}" for name, short in SHORT.items()},
-    "claim": "CLAIM", "hidden": "--width", "store": "STORE",
+    "claim": "CLAIM", "file": "FILE", "hidden": "--width", "store": "STORE",
 }  # fmt: skip
 
 INTERRUPTED = 130
