@@ -36,14 +36,20 @@ def randomized(model: nn.Module, seed: int = 0, dead: float = 0.4) -> nn.Module:
                 module.bias.copy_(normal(module.bias))
             if scaled and module.running_mean is not None:
                 module.running_mean.copy_(normal(module.running_mean))
-                module.running_var.copy_(0.5 + torch.rand(module.running_var.shape, generator=generator))
+                module.running_var.copy_(
+                    0.5 + torch.rand(module.running_var.shape, generator=generator)
+                )
             if isinstance(module, nn.PReLU):
                 module.weight.copy_(normal(module.weight))
     return model.eval()
 
 
 def block(
-    n_in: int, n_out: int, kernel: int = 3, activation: Callable[[], nn.Module] = nn.ReLU, **options: Any
+    n_in: int,
+    n_out: int,
+    kernel: int = 3,
+    activation: Callable[[], nn.Module] = nn.ReLU,
+    **options: Any,
 ) -> nn.Sequential:
     """Convolution, zero-padded to the same size unless told otherwise, normalisation, activation."""
     options = {"padding": kernel // 2, "bias": False, **options}
@@ -225,10 +231,14 @@ KINDS: Mapping[str, Callable[[], nn.Module]] = {
     "strided": lambda: plain(stride=2),
     "dilated": lambda: plain(padding=2, dilation=2),
     "wide kernels": lambda: plain(padding=2),
-    "half padded": lambda: nn.Sequential(block(3, 8, padding=(1, 0)), block(8, 7, padding=(0, 1)), *head(7)),
+    "half padded": lambda: nn.Sequential(
+        block(3, 8, padding=(1, 0)), block(8, 7, padding=(0, 1)), *head(7)
+    ),
     "same": lambda: plain(padding="same"),
     "valid": lambda: nn.Sequential(block(3, 8, padding="valid"), block(8, 7, padding=0), *head(7)),
-    "biased": lambda: nn.Sequential(block(3, 8, padding=0, bias=True), block(8, 7, padding=0, bias=True), *head(7)),
+    "biased": lambda: nn.Sequential(
+        block(3, 8, padding=0, bias=True), block(8, 7, padding=0, bias=True), *head(7)
+    ),
     "reflect": lambda: plain(padding_mode="reflect"),
     "replicate": lambda: plain(padding_mode="replicate"),
     "circular": lambda: plain(padding_mode="circular"),
@@ -255,14 +265,30 @@ KINDS: Mapping[str, Callable[[], nn.Module]] = {
     "tracked instance": lambda: with_norm(
         lambda n: nn.InstanceNorm2d(n, affine=True, track_running_stats=True), padding=0
     ),
-    "batch statistics": lambda: with_norm(lambda n: nn.BatchNorm2d(n, track_running_stats=False), padding=0),
-    "residual": lambda: nn.Sequential(block(3, 8), Residual(8, 8), Residual(8, 10, 2), Residual(10, 10), *head(10)),
+    "batch statistics": lambda: with_norm(
+        lambda n: nn.BatchNorm2d(n, track_running_stats=False), padding=0
+    ),
+    "residual": lambda: nn.Sequential(
+        block(3, 8), Residual(8, 8), Residual(8, 10, 2), Residual(10, 10), *head(10)
+    ),
     "preactivated": lambda: nn.Sequential(
-        nn.Conv2d(3, 8, 3, padding=1), PreActivated(8), PreActivated(8), nn.BatchNorm2d(8), nn.ReLU(), *head(8)
+        nn.Conv2d(3, 8, 3, padding=1),
+        PreActivated(8),
+        PreActivated(8),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        *head(8),
     ),
     "dense": lambda: nn.Sequential(
-        block(3, 6), Dense(6, 4), Dense(10, 4), nn.BatchNorm2d(14), nn.ReLU(), nn.Conv2d(14, 6, 1, bias=False),
-        nn.BatchNorm2d(6), nn.ReLU(), *head(6),
+        block(3, 6),
+        Dense(6, 4),
+        Dense(10, 4),
+        nn.BatchNorm2d(14),
+        nn.ReLU(),
+        nn.Conv2d(14, 6, 1, bias=False),
+        nn.BatchNorm2d(6),
+        nn.ReLU(),
+        *head(6),
     ),
     "branches": lambda: nn.Sequential(Joined(block(3, 5), block(3, 6, 1)), block(11, 6), *head(6)),
     "beside the input": lambda: nn.Sequential(
@@ -272,7 +298,9 @@ KINDS: Mapping[str, Callable[[], nn.Module]] = {
     "depthwise unpadded": lambda: nn.Sequential(
         block(3, 8, 1), block(8, 8, 3, groups=8, padding=0), block(8, 6, 1), *head(6)
     ),
-    "grouped": lambda: nn.Sequential(block(3, 12), block(12, 12, groups=2), block(12, 8, groups=4), *head(8)),
+    "grouped": lambda: nn.Sequential(
+        block(3, 12), block(12, 12, groups=2), block(12, 8, groups=4), *head(8)
+    ),
     "grouped unpadded": lambda: nn.Sequential(
         block(3, 12), block(12, 12, groups=2, padding=0), block(12, 8, 1, groups=2), *head(8)
     ),
@@ -284,9 +312,14 @@ KINDS: Mapping[str, Callable[[], nn.Module]] = {
     "two outputs": TwoOutputs,
     "flattened": lambda: nn.Sequential(block(3, 8), block(8, 7), nn.Flatten(), nn.Linear(7 * 25, 4)),
     "viewed": lambda: nn.Sequential(
-        block(3, 8), block(8, 7), Function(lambda x: x.view(len(x), -1)), nn.Linear(7 * 25, 9),
-        nn.BatchNorm1d(9), nn.ReLU(), nn.Linear(9, 4),
+        block(3, 8),
+        block(8, 7),
+        Function(lambda x: x.view(len(x), -1)),
+        nn.Linear(7 * 25, 9),
+        nn.BatchNorm1d(9),
+        nn.ReLU(),
+        nn.Linear(9, 4),
     ),
     "fully connected": fully_connected,
-}  # fmt: skip
+}
 """By name, what takes images of `SIZE`."""

@@ -1,13 +1,12 @@
-"""Which channels of a network can only be removed together: torch-pruning's groups, checked and by name.
+"""Which channels of a network go together: torch-pruning's groups, checked and by name.
 
-Source: G. Fang et al., "DepGraph: Towards Any Structural Pruning", CVPR 2023; the library torch-pruning.
+Source: G. Fang et al., "DepGraph: Towards Any Structural Pruning", CVPR 2023, as in torch-pruning.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -18,19 +17,12 @@ import torch_pruning
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from regdyn.doctor.compare import tensors_in
+from regdyn.doctor.kinds import CONVOLUTIONS, TRANSPOSED, Cut, Mixing, Norm, is_depthwise, mixes
 from regdyn.errors import InvalidParameter
 from regdyn.nets.sparsity import Mask
 
 Index = NDArray[np.int64]
-
-CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
-BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
-INSTANCE_NORMS = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
-Norm = (*BATCH_NORMS, *INSTANCE_NORMS)
-Mixing = (*CONVOLUTIONS, *TRANSPOSED, nn.Linear)
-Cut = (*Mixing, *Norm, nn.PReLU)
-"""Layers that can lose channels."""
 
 OUTPUT = "they are outputs of the network"
 INPUT = "they are summed or joined with the input"
@@ -38,7 +30,7 @@ UNKNOWN = "torch-pruning cannot follow them through the network"
 
 
 class Place(NamedTuple):
-    """A module (or a bare parameter) by path, and its inputs ("in"), outputs ("out") or both ("all")."""
+    """A module or bare parameter by path, and its inputs ("in"), outputs ("out") or both ("all")."""
 
     path: str
     side: str
@@ -52,34 +44,8 @@ class Members:
     unit: Index
 
 
-def is_depthwise(module: nn.Module) -> bool:
-    """Whether a convolution has a filter of its own for each channel."""
-    return (
-        isinstance(module, (*CONVOLUTIONS, *TRANSPOSED))
-        and module.groups > 1
-        and module.groups == module.out_channels == module.in_channels
-    )
-
-
-def mixes(module: nn.Module) -> bool:
-    """Whether each output of the module sums over inputs of several channels."""
-    return isinstance(module, Mixing) and not is_depthwise(module)
-
-
-def tensors_in(output: Any) -> list[Tensor]:
-    """The tensors in what a network returns: a tensor, or lists, tuples and dictionaries of them."""
-    if isinstance(output, Tensor):
-        return [output]
-    parts: Iterable[Any] = ()
-    if isinstance(output, Mapping):
-        parts = output.values()
-    elif isinstance(output, (list, tuple)):
-        parts = output
-    return [tensor for part in parts for tensor in tensors_in(part)]
-
-
 class Coupling:
-    """The units of a network: sets of channels, one or more in each of several layers, that go together.
+    """The units of a network: sets of channels, in several layers, that only go together.
 
     A unit is an output channel of a convolution or linear map, with the same channel of what normalises
     it, the inputs that read it, and the channels that it is summed with in other layers.
@@ -295,9 +261,7 @@ def _trace(wrapped: _WithStem, example: Tensor) -> Any:
 
 
 @torch.no_grad()
-def _watch(
-    model: nn.Module, example: Tensor
-) -> tuple[Counter[nn.Module], dict[nn.Module, nn.Module]]:
+def _watch(model: nn.Module, example: Tensor) -> tuple[Counter[nn.Module], dict[nn.Module, nn.Module]]:
     """How often each module runs, and the one whose output it reads as it is, if there is one."""
     calls: Counter[nn.Module] = Counter()
     follows: dict[nn.Module, nn.Module] = {}

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from regdyn.doctor.coupling import Mixing, Norm
+from regdyn.doctor.kinds import Mixing, Norm
 from regdyn.nets.sparsity import Mask
 
 SAMPLES, PASSES = 16, 2
-"""A channel that ReLU hides for half of all noise passes for a constant with probability 2^-32 or less."""
+"""A channel that ReLU hides for half of all noise passes for a constant with probability 2^-32."""
 
 SCALES = (1e-2, 1e4)
 """Range of the std of the noise, in units of the greatest shift of a normalisation (at least 1)."""

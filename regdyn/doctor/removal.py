@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from regdyn.doctor.compare import EQUAL, difference
-from regdyn.doctor.coupling import UNKNOWN, Coupling, Place, is_depthwise
+from regdyn.doctor.coupling import UNKNOWN, Coupling, Place
+from regdyn.doctor.kinds import is_depthwise
 from regdyn.doctor.probing import SAME, Inputs, probe, zero
 from regdyn.doctor.surgery import Key, Read, absorb, block_of, padded, remove
 from regdyn.nets.sparsity import Array, Mask, spare_one
@@ -20,6 +21,7 @@ from regdyn.nets.sparsity import Array, Mask, spare_one
 ALIVE = "living filters are added to them or multiply them"
 BROKEN = "without them the network's own code gives something else"
 UNEQUAL = "each group of a grouped convolution must lose as many"
+ALONE = "their constants reach padded borders, where no other filter's can stand in for them"
 UNREAD = "no layer reads them that could take in their constant"
 
 
@@ -172,6 +174,9 @@ class Removal:
             carriers = choose_carriers(read for each in reads.values() for read in each)
             constant = np.zeros_like(chosen)
             constant[[read.unit for read in carriers.values()]] = True
+            if alone := self._alone(reads, carriers):
+                reasons |= alone
+                continue
             removed = chosen & ~constant
             if unequal := self._unequal(removed):
                 reasons |= unequal
@@ -248,6 +253,19 @@ class Removal:
                 reads.setdefault(place.path, []).append(Read(column, unit, value, key))
         return reads
 
+    def _alone(
+        self, reads: Mapping[str, Sequence[Read]], carriers: Mapping[Key, Read]
+    ) -> dict[int, str]:
+        """Units that would stay as constants for nobody but themselves."""
+        staying = {carrier.unit for carrier in carriers.values()}
+        useful = {
+            carriers[read.key].unit
+            for each in reads.values()
+            for read in each
+            if read.key is not None and read.unit not in staying
+        }
+        return dict.fromkeys(staying - useful, ALONE)
+
     def _unequal(self, removed: Mask) -> dict[int, str]:
         """Units that stay so that each group of a grouped convolution loses as many, the weakest."""
         stay: dict[int, str] = {}
@@ -257,7 +275,9 @@ class Removal:
             if not isinstance(module, nn.Module) or groups == 1 or is_depthwise(module):
                 continue
             index, unit = self._columns(removed, place)
-            block = np.array([block_of(module, place.side, at) for at in index.tolist()], dtype=np.int64)
+            block = np.array(
+                [block_of(module, place.side, at) for at in index.tolist()], dtype=np.int64
+            )
             fewest = np.bincount(block, minlength=groups).min()
             for number in range(groups):
                 own = unit[block == number]

@@ -1,4 +1,4 @@
-"""Cutting units out of the layers of a network, and giving what they passed on to those that read them."""
+"""Cutting units out of the layers of a network, whose readers take in what they passed on."""
 
 from __future__ import annotations
 
@@ -6,19 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 import torch_pruning
 from torch import Tensor, nn
 
-from regdyn.doctor.coupling import (
-    CONVOLUTIONS,
-    INSTANCE_NORMS,
-    TRANSPOSED,
-    Coupling,
-    is_depthwise,
-    member_at,
-)
+from regdyn.doctor.coupling import Coupling, member_at
+from regdyn.doctor.kinds import CONVOLUTIONS, INSTANCE_NORMS, TRANSPOSED, is_depthwise
 from regdyn.nets.sparsity import Mask
 
 Key = tuple[str, int, int]
@@ -169,7 +162,8 @@ def _shift(model: nn.Module, path: str, norm_path: str | None, constant: Tensor)
 
 
 def _others(size: int, index: Sequence[int]) -> list[int]:
-    return np.setdiff1d(np.arange(size), index).tolist()
+    gone = set(index)
+    return [at for at in range(size) if at not in gone]
 
 
 def _cutter(member: nn.Module, side: str) -> Callable[[nn.Module, list[int]], nn.Module]:
@@ -190,7 +184,7 @@ def _cutter(member: nn.Module, side: str) -> Callable[[nn.Module, list[int]], nn
 
 
 def _cut_grouped(module: Any, side: str, index: Sequence[int]) -> None:
-    """Cut as many channels from each group of a convolution, which torch-pruning does not tell apart."""
+    """Cut as many channels from each group of a convolution; torch-pruning cuts all alike."""
     size = _block_size(module, side)
     keep = torch.tensor(_others(size * module.groups, index))
     if side == "out":
@@ -206,9 +200,7 @@ def _cut_grouped(module: Any, side: str, index: Sequence[int]) -> None:
     module.in_channels = len(keep)
 
 
-def _cut_parameter(
-    model: nn.Module, path: str, parameter: nn.Parameter, index: Sequence[int]
-) -> None:
+def _cut_parameter(model: nn.Module, path: str, parameter: nn.Parameter, index: Sequence[int]) -> None:
     """Cut a bare parameter along its last axis of more than one number, as torch-pruning counts it."""
     axis = max(at for at, size in enumerate(parameter.shape) if size > 1)
     keep = torch.tensor(_others(parameter.shape[axis], index))

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from regdyn.cnn.metrics import to_numpy
 from regdyn.doctor.compare import EQUAL, check_finite, difference, outputs
-from regdyn.doctor.coupling import CONVOLUTIONS, UNKNOWN, Coupling, Norm, Place, mixes
+from regdyn.doctor.coupling import UNKNOWN, Coupling, Place
+from regdyn.doctor.kinds import CONVOLUTIONS, Norm, mixes
 from regdyn.doctor.probing import zero
 from regdyn.doctor.removal import Plan, Removal, Site
 from regdyn.errors import CheckFailed, InvalidParameter
@@ -109,22 +110,39 @@ class Slimmed:
     @property
     def notes(self) -> tuple[str, ...]:
         """A sentence for all that the user might not expect."""
-        notes = []
-        for layer in self.layers:
-            if layer.spared is not None:
-                notes.append(
-                    f"All filters of {layer.name} are dead; filter {layer.spared}, the strongest, stays."
-                )
-            constants = int(np.count_nonzero(layer.constant))
-            if constants:
-                notes.append(
-                    f"{constants} of the {layer.after} filters left in {layer.name} "
-                    f"{'are' if constants > 1 else 'is'} zeroed and only "
-                    f"{'carry constants' if constants > 1 else 'carries a constant'} to padded borders."
-                )
-            for reason, number in layer.stays.items():
-                notes.append(f"{number} dead in {layer.name} stay{'s' * (number == 1)}: {reason}.")
+        notes = [
+            f"All filters of {layer.name} are dead; filter {layer.spared}, the strongest, stays"
+            for layer in self.layers
+            if layer.spared is not None
+        ]
+        constants = {layer.name: int(np.count_nonzero(layer.constant)) for layer in self.layers}
+        if any(constants.values()):
+            notes.append(
+                f"{_counted(constants)} stay, zeroed: at the borders of padded convolutions they carry "
+                "the constants of all that were removed"
+            )
+        reasons = dict.fromkeys(reason for layer in self.layers for reason in layer.stays)
+        for reason in reasons:
+            stays = {layer.name: layer.stays.get(reason, 0) for layer in self.layers}
+            notes.append(f"{_counted(stays)} stay: {reason}")
         return tuple(notes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """What was removed, ready for JSON."""
+        return {
+            "removed": self.removed,
+            "difference_from_zeroed": self.difference,
+            "layers": [layer.to_dict() for layer in self.layers],
+            "notes": list(self.notes),
+        }
+
+
+def _counted(numbers: Mapping[str, int]) -> str:
+    """How many dead filters in which layers, the first few of them by name."""
+    some = [f"{number} of {name}" for name, number in numbers.items() if number]
+    more = f" and {len(some) - 4} more layers" if len(some) > 5 else ""
+    shown = ", ".join(some[:4] if more else some)
+    return f"{sum(numbers.values())} dead filters ({shown}{more})"
 
 
 def slim(
@@ -136,21 +154,21 @@ def slim(
     marked: Mapping[str, ArrayLike] | None = None,
     seed: int = 0,
 ) -> Slimmed:
-    r"""Remove the dead filters of a network; in evaluation mode it computes what it did with them zeroed.
+    r"""Remove the dead filters of a network, which then computes what it did with them zeroed.
 
-    A filter is marked if its batch or instance normalisation has :math:`|\gamma| <` `threshold`, or, if
-    it has none, for an L2 norm of its weights below `norm_threshold`.
-    Zeroed (:math:`\gamma := 0`, or :math:`w := 0`), it passes on a constant, such as
-    :math:`c_j = \mathrm{ReLU}(\beta_j + \alpha)`; where the same channel is summed with living ones, as in
-    a residual stream, it stays. What a layer that reads the constants gets from them,
+    A filter is marked if its batch or instance normalisation has :math:`|\gamma| <` `threshold`, or,
+    if it has none, for an L2 norm of its weights below `norm_threshold`. Zeroed (:math:`\gamma := 0`,
+    or :math:`w := 0`), it passes on a constant, such as :math:`c_j = \mathrm{ReLU}(\beta_j + \alpha)`;
+    where the same channel is summed with living ones, as in a residual stream, it stays. What a layer
+    that reads the constants gets from them in evaluation mode,
 
     .. math::
         \delta_i = \sum_j \sum_k W_{ijk} c_j,
 
     goes to its bias, or, without one, is subtracted from the running mean of the batch normalisation
-    that follows. At the zero-padded borders of a convolution some terms of the sum over the kernel k are
-    missing, and no bias does that: there one of the removed channels stays as the constant that it is,
-    with the weights
+    that follows. At the zero-padded borders of a convolution some terms of the sum over the kernel k
+    are missing, and no bias does that: there one of the zeroed channels stays as the constant that it
+    is, with the weights
 
     .. math::
         W_{ick} \leftarrow \sum_j W_{ijk} c_j / c_c
@@ -176,8 +194,8 @@ def slim(
 
     Returns
     -------
-    The slim network and what was removed; of a layer that would vanish, the filter with the greatest
-    \|gamma\| (or norm) stays as it is. Channels that torch-pruning loses track of stay too, with a note.
+    The slim network and what was removed. Of a layer that would vanish, the filter with the greatest
+    \|gamma\| (or norm) stays as it is; channels that torch-pruning loses track of stay too.
 
     Raises
     ------
@@ -200,9 +218,10 @@ def slim(
     wide = example.detach().to(torch.float64).cpu()
     coupling = Coupling(base, wide)
     first, again = (outputs(base, wide) for _ in range(2))
-    if not first or any(not torch.equal(a, b) for a, b in zip(first, again)):
-        wanted = "a network with tensors for outputs, the same each time in evaluation mode"
-        raise InvalidParameter("model", wanted, type(model).__name__)
+    finite = bool(first) and all(y.isfinite().all() for y in first)
+    if not finite or not all(map(torch.equal, first, again)):
+        wanted = "a network with finite tensors for outputs, the same each time in evaluation mode"
+        raise InvalidParameter("model", wanted, f"a {type(model).__name__} without")
     sites = _find_sites(base, coupling)
     masks = _marks(sites, limits) if marked is None else _given(sites, marked)
     cut, plan = Removal(base, wide, coupling, sites, masks, seed).run()
@@ -233,9 +252,9 @@ def _find_sites(model: nn.Module, coupling: Coupling) -> dict[str, Site]:
         if weight is None or not isinstance(module, (*Norm, *CONVOLUTIONS, nn.Linear)):
             continue
         unit = np.full(len(weight), -1, dtype=np.int64)
-        members = coupling.members.get(Place(path, "out" if mixes(module) else "all"))
-        if members is not None:
-            unit[members.index] = members.unit
+        own = coupling.members.get(Place(path, "out" if mixes(module) else "all"))
+        if own is not None:
+            unit[own.index] = own.unit
         if isinstance(module, Norm):
             sites[path] = Site("scale", np.abs(to_numpy(weight)), unit)
         elif not scaled[unit[unit >= 0]].any():
@@ -265,9 +284,7 @@ def _given(sites: Mapping[str, Site], marked: Mapping[str, ArrayLike]) -> dict[s
     return masks
 
 
-def _report(
-    sites: Mapping[str, Site], marked: Mapping[str, Mask], plan: Plan
-) -> tuple[SlimLayer, ...]:
+def _report(sites: Mapping[str, Site], marked: Mapping[str, Mask], plan: Plan) -> tuple[SlimLayer, ...]:
     layers = []
     for path, site in sites.items():
         known = site.unit >= 0
@@ -309,8 +326,8 @@ def _copied(model: nn.Module) -> nn.Module:
 
 def _rounded(cut: nn.Module, model: nn.Module) -> nn.Module:
     """The slim network in the types, on the devices and in the modes of the one that it was made of."""
-    known = dict(model.named_parameters(remove_duplicate=False))
-    known |= dict(model.named_buffers(remove_duplicate=False))
+    known: dict[str, Tensor] = dict(model.named_buffers(remove_duplicate=False))
+    known.update(model.named_parameters(remove_duplicate=False))
     made: dict[Tensor, Tensor] = {}
     for path, module in cut.named_modules():
         module.training = model.get_submodule(path).training
