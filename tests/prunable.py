@@ -323,3 +323,17 @@ KINDS: Mapping[str, Callable[[], nn.Module]] = {
     "fully connected": fully_connected,
 }
 """By name, what takes images of `SIZE`."""
+
+
+def size_of(kind: str) -> tuple[int, ...]:
+    """Images for a kind: what is halved and doubled again is of even size."""
+    return (3, 6, 6) if kind == "transposed" else SIZE
+
+
+def built(kind: str, seed: int = 0) -> nn.Module:
+    """A network of the kind as its code builds it."""
+    torch.manual_seed(seed)
+    model = KINDS[kind]().eval()
+    with torch.no_grad():
+        model(images(2, size_of(kind)))  # lazy layers get their sizes
+    return model

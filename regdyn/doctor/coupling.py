@@ -110,6 +110,15 @@ class Coupling:
         """The module or bare parameter at `path` of the network that was traced."""
         return member_at(self._model, path)
 
+    @cached_property
+    def uncertain(self) -> frozenset[int]:
+        """Groups with layers of which torch-pruning found a part of the channels alone."""
+        groups: set[int] = set()
+        for place, members in self.members.items():
+            if len(np.unique(members.index)) < self.size(place):
+                groups |= set(self.group[members.unit].tolist())
+        return frozenset(groups)
+
     def lost(self, units: Mask) -> list[int]:
         """Groups of which torch-pruning would remove more, or other, channels than those of `units`."""
         lost = []

@@ -213,14 +213,17 @@ class Removal:
 
     def _alive(self, chosen: Mask, inputs: Mapping[str, Inputs]) -> dict[int, str]:
         """Units that are no constant where they are read, or are not read."""
+        coupling = self._coupling
         found: dict[int, str] = {}
         read = np.zeros_like(chosen)
-        for place in self._coupling.readers:
+        for place in coupling.readers:
             index, unit = self._columns(chosen, place)
             read[unit] = True
             if place.path in inputs:
                 unit = unit[~inputs[place.path].fixed.numpy()[index]]
-            found |= dict.fromkeys(unit.tolist(), ALIVE if place.path in inputs else UNKNOWN)
+            for each in unit.tolist():
+                unsure = place.path not in inputs or coupling.group[each] in coupling.uncertain
+                found[each] = UNKNOWN if unsure else ALIVE
         return found | dict.fromkeys(np.flatnonzero(chosen & ~read).tolist(), UNREAD)
 
     def _last_ones(self, chosen: Mask) -> list[int]:

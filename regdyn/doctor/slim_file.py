@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,6 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from regdyn import __version__
 from regdyn.cnn import models
 from regdyn.cnn.models import Setting
 from regdyn.doctor.factory import make_model
@@ -57,7 +57,7 @@ def save_slim(
     InvalidParameter
         For `name`: an existing file without `force`, or one that cannot be written.
     """
-    record = {"format": FORMAT, "regdyn_version": __version__}
+    record = {"format": FORMAT, "regdyn_version": version("regdyn")}
     metadata = {"format": "pt", KEY: json.dumps(record | dict(about or {}))}
     # Copies: two names of one tensor would be refused.
     tensors = {

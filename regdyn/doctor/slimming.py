@@ -118,13 +118,13 @@ class Slimmed:
         constants = {layer.name: int(np.count_nonzero(layer.constant)) for layer in self.layers}
         if any(constants.values()):
             notes.append(
-                f"{_counted(constants)} stay, zeroed: at the borders of padded convolutions they carry "
-                "the constants of all that were removed"
+                f"Kept as constants: {_counted(constants)}, which at the borders of padded "
+                "convolutions pass on what all that were removed did"
             )
         reasons = dict.fromkeys(reason for layer in self.layers for reason in layer.stays)
         for reason in reasons:
             stays = {layer.name: layer.stays.get(reason, 0) for layer in self.layers}
-            notes.append(f"{_counted(stays)} stay: {reason}")
+            notes.append(f"Not removed: {_counted(stays)}, since {reason}")
         return tuple(notes)
 
     def to_dict(self) -> dict[str, Any]:
@@ -142,7 +142,8 @@ def _counted(numbers: Mapping[str, int]) -> str:
     some = [f"{number} of {name}" for name, number in numbers.items() if number]
     more = f" and {len(some) - 4} more layers" if len(some) > 5 else ""
     shown = ", ".join(some[:4] if more else some)
-    return f"{sum(numbers.values())} dead filters ({shown}{more})"
+    total = sum(numbers.values())
+    return f"{total} dead filter{'s' * (total != 1)} ({shown}{more})"
 
 
 def slim(
@@ -179,7 +180,8 @@ def slim(
     Parameters
     ----------
     model
-        Any network whose layers torch-pruning can follow; it stays as it was.
+        Any network with parameters, on one device, whose layers torch-pruning can follow; it stays as
+        it was.
     example
         A batch of floating-point inputs (samples, ...), two at least say more of the network than one.
     threshold
@@ -225,16 +227,23 @@ def slim(
     sites = _find_sites(base, coupling)
     masks = _marks(sites, limits) if marked is None else _given(sites, marked)
     cut, plan = Removal(base, wide, coupling, sites, masks, seed).run()
-    after, zeroed = _rounded(cut, model), _copied(model)
+    # Compared on the processor: a GPU may convolve in TF32.
+    after, zeroed = _rounded(cut, model), _copied(model).cpu()
     zero(zeroed, plan.zeroed)
-    moved = difference(after, zeroed, [example])
+    moved = difference(after, zeroed, [example.cpu()])
     allowed = max(EQUAL.get(parameter.dtype, 0.0) for parameter in model.parameters())
     if not moved <= allowed:
         raise CheckFailed(
             f"the slim network differs from the zeroed one by {moved:.2g} of the greatest output, more "
             f"than the {allowed:g} that rounding may do"
         )
-    return Slimmed(model=after, zeroed=zeroed, layers=_report(sites, masks, plan), difference=moved)
+    place = next(model.parameters()).device
+    return Slimmed(
+        model=after.to(place),
+        zeroed=zeroed.to(place),
+        layers=_report(sites, masks, plan),
+        difference=moved,
+    )
 
 
 # What is marked
@@ -325,7 +334,7 @@ def _copied(model: nn.Module) -> nn.Module:
 
 
 def _rounded(cut: nn.Module, model: nn.Module) -> nn.Module:
-    """The slim network in the types, on the devices and in the modes of the one that it was made of."""
+    """The slim network in the types and modes of the one that it was made of."""
     known: dict[str, Tensor] = dict(model.named_buffers(remove_duplicate=False))
     known.update(model.named_parameters(remove_duplicate=False))
     made: dict[Tensor, Tensor] = {}
@@ -340,7 +349,7 @@ def _rounded(cut: nn.Module, model: nn.Module) -> nn.Module:
                 like = known.get(prefix + name, known.get(f"{prefix}weight"))
                 assert like is not None
                 if tensor not in made:
-                    rounded = tensor.detach().to(like)
+                    rounded = tensor.detach().to(like.dtype)
                     parameter = isinstance(tensor, nn.Parameter)
                     made[tensor] = nn.Parameter(rounded, like.requires_grad) if parameter else rounded
                 tensors[name] = made[tensor]
