@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -11,8 +12,11 @@ from torch import Tensor, nn
 from regdyn.doctor.kinds import Mixing, Norm
 from regdyn.nets.sparsity import Mask
 
-SAMPLES, PASSES = 16, 2
-"""A channel that ReLU hides for half of all noise passes for a constant with probability 2^-32."""
+FEW, MANY = 4, 32
+"""Samples of noise for a first look and for the last: a channel that ReLU hides for half of all noise
+passes for a constant with probability 2^-32 then."""
+
+AT_ONCE = 8
 
 SCALES = (1e-2, 1e4)
 """Range of the std of the noise, in units of the greatest shift of a normalisation (at least 1)."""
@@ -49,13 +53,33 @@ def zero(model: nn.Module, marked: Mapping[str, Mask]) -> None:
         By path of the module, a mask of its output channels.
     """
     with torch.no_grad():
-        for path, mask in marked.items():
-            weight = model.get_submodule(path).weight
-            assert isinstance(weight, Tensor)
-            weight[torch.as_tensor(mask, device=weight.device)] = 0
+        for weight, rows in _rows(model, marked):
+            weight[rows] = 0
 
 
-def probe(model: nn.Module, paths: Sequence[str], example: Tensor, seed: int) -> dict[str, Inputs]:
+@contextmanager
+def zeroed(model: nn.Module, marked: Mapping[str, Mask]) -> Iterator[None]:
+    """The model as `zero` makes it for a while."""
+    kept = [(weight, rows, weight[rows].clone()) for weight, rows in _rows(model, marked)]
+    zero(model, marked)
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for weight, rows, values in kept:
+                weight[rows] = values
+
+
+def _rows(model: nn.Module, marked: Mapping[str, Mask]) -> Iterator[tuple[Tensor, Tensor]]:
+    for path, mask in marked.items():
+        weight = model.get_submodule(path).weight
+        assert isinstance(weight, Tensor)
+        yield weight, torch.as_tensor(mask, device=weight.device)
+
+
+def probe(
+    model: nn.Module, paths: Sequence[str], example: Tensor, samples: int, seed: int
+) -> dict[str, Inputs]:
     r"""What reaches the convolutions and linear maps at `paths`, and whether the input can change it.
 
     To look at a few inputs would not do: a ReLU that is off for all of them looks like a constant. So
@@ -71,6 +95,8 @@ def probe(model: nn.Module, paths: Sequence[str], example: Tensor, seed: int) ->
         Of modules that read several channels.
     example
         A batch for the network; only its shape and type count.
+    samples
+        How many of noise, two at least.
     seed
         Of the noise.
     """
@@ -95,8 +121,9 @@ def probe(model: nn.Module, paths: Sequence[str], example: Tensor, seed: int) ->
     maps: dict[str, Tensor] = {}
     try:
         with torch.no_grad():
-            for _ in range(PASSES):
-                model(noise.like(example.new_empty(SAMPLES, *example.shape[1:])))
+            for _ in range(0, samples, AT_ONCE):
+                size = min(samples, AT_ONCE)
+                model(noise.like(example.new_empty(size, *example.shape[1:])))
                 for path, batches in seen.items():
                     for batch in batches:
                         first = maps.setdefault(path, batch[0].clone())

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from regdyn.doctor.compare import EQUAL, difference
 from regdyn.doctor.coupling import UNKNOWN, Coupling, Place
 from regdyn.doctor.kinds import is_depthwise
-from regdyn.doctor.probing import SAME, Inputs, probe, zero
+from regdyn.doctor.probing import FEW, MANY, SAME, Inputs, probe, zero, zeroed
 from regdyn.doctor.surgery import Key, Read, absorb, block_of, padded, remove
 from regdyn.nets.sparsity import Array, Mask, spare_one
 
@@ -138,16 +138,16 @@ class Removal:
     def _attempt(self, groups: Sequence[int]) -> tuple[nn.Module, Plan] | None:
         """The network without what can go of these groups; None if it computes something else."""
         plan = self._plan(np.isin(self._coupling.group, groups))
-        zeroed = copy.deepcopy(self._base)
-        zero(zeroed, plan.zeroed)
-        model = copy.deepcopy(zeroed)
+        reference = copy.deepcopy(self._base)
+        zero(reference, plan.zeroed)
+        model = copy.deepcopy(reference)
         generator = torch.Generator().manual_seed(self._seed)
         noise = torch.randn(self._example.shape, generator=generator, dtype=torch.float64)
         try:
             with torch.no_grad():
                 absorb(model, self._coupling, plan.removed, plan.reads, plan.carriers)
                 remove(model, self._coupling, plan.removed)
-            apart = difference(model, zeroed, [self._example, noise])
+            apart = difference(model, reference, [self._example, noise])
         except (RuntimeError, ValueError, TypeError, IndexError, AssertionError):
             return None  # the forward pass of the network asks for the sizes that it had
         return (model, plan) if apart <= EQUAL[torch.float64] else None
@@ -155,15 +155,16 @@ class Removal:
     def _plan(self, allowed: Mask) -> Plan:
         """Ever fewer units, until what is left is consistent: one that stays can make others alive."""
         coupling = self._coupling
-        marked = self._strength >= 0
-        reasons = dict.fromkeys(np.flatnonzero(marked & ~allowed).tolist(), BROKEN)
-        reasons |= {unit: why for unit, why in coupling.blocked.items() if marked[unit]}
+        dead = self._strength >= 0
+        reasons = dict.fromkeys(np.flatnonzero(dead & ~allowed).tolist(), BROKEN)
+        reasons |= {unit: why for unit, why in coupling.blocked.items() if dead[unit]}
         spared: list[int] = []
+        sure = False
         while True:
-            chosen = marked.copy()
+            chosen = dead.copy()
             chosen[[*reasons, *spared]] = False
-            zeroed = self._masks(chosen)
-            inputs = self._probe(zeroed)
+            marked = self._masks(chosen)
+            inputs = self._probe(marked, MANY if sure else FEW)
             if alive := self._alive(chosen, inputs):
                 reasons |= alive
                 continue
@@ -181,11 +182,14 @@ class Removal:
             if unequal := self._unequal(removed):
                 reasons |= unequal
                 continue
+            if not sure:
+                sure = True
+                continue
             if lost := coupling.lost(removed):
                 members = np.flatnonzero(chosen & np.isin(coupling.group, lost))
                 reasons |= dict.fromkeys(members.tolist(), UNKNOWN)
                 continue
-            return Plan(removed, constant, spared, reasons, zeroed, reads, carriers)
+            return Plan(removed, constant, spared, reasons, marked, reads, carriers)
 
     def _masks(self, chosen: Mask) -> dict[str, Mask]:
         """The marked filters of the chosen units, by site, where there are any."""
@@ -197,13 +201,12 @@ class Removal:
                 masks[path] = mask
         return masks
 
-    def _probe(self, zeroed: Mapping[str, Mask]) -> dict[str, Inputs]:
-        if not zeroed:
+    def _probe(self, marked: Mapping[str, Mask], samples: int) -> dict[str, Inputs]:
+        if not marked:
             return {}
-        model = copy.deepcopy(self._base)
-        zero(model, zeroed)
         paths = [place.path for place in self._coupling.readers]
-        return probe(model, paths, self._example, self._seed)
+        with zeroed(self._base, marked):
+            return probe(self._base, paths, self._example, samples, self._seed)
 
     def _columns(self, chosen: Mask, place: Place) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """The channels of a place that belong to chosen units, and these units."""

@@ -23,6 +23,9 @@ from regdyn.nets import sparsity
 from regdyn.nets.sparsity import NORM_THRESHOLD, Mask
 from regdyn.parameters import check_number
 
+ENOUGH = 4
+"""Samples of the example: a network that is another is so for each."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SlimLayer:
@@ -183,7 +186,7 @@ def slim(
         Any network with parameters, on one device, whose layers torch-pruning can follow; it stays as
         it was.
     example
-        A batch of floating-point inputs (samples, ...), two at least say more of the network than one.
+        A batch of floating-point inputs (samples, ...), of which the first 4 are used.
     threshold
         For \|gamma\|, in [0, inf).
     norm_threshold
@@ -217,7 +220,7 @@ def slim(
     _check_example(example)
     check_finite(model)
     base = _copied(model).to(torch.float64).cpu().eval()
-    wide = example.detach().to(torch.float64).cpu()
+    wide = example[:ENOUGH].detach().to(torch.float64).cpu()
     coupling = Coupling(base, wide)
     first, again = (outputs(base, wide) for _ in range(2))
     finite = bool(first) and all(y.isfinite().all() for y in first)
@@ -230,7 +233,7 @@ def slim(
     # Compared on the processor: a GPU may convolve in TF32.
     after, zeroed = _rounded(cut, model), _copied(model).cpu()
     zero(zeroed, plan.zeroed)
-    moved = difference(after, zeroed, [example.cpu()])
+    moved = difference(after, zeroed, [example[:ENOUGH].cpu()])
     allowed = max(EQUAL.get(parameter.dtype, 0.0) for parameter in model.parameters())
     if not moved <= allowed:
         raise CheckFailed(
