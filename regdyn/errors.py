@@ -101,6 +101,10 @@ def missing_library(error: ModuleNotFoundError) -> str:
     return f"{error.name} is not installed: pip install {wanted}"
 
 
+class CheckFailed(RegdynError):
+    """A result is not what it must be; nothing was written."""
+
+
 class Interrupted(RegdynError):
     """The user stopped a run that can go on."""
 

@@ -17,10 +17,12 @@ from regdyn.cli.inspect import inspect
 from regdyn.cli.options import SHORT
 from regdyn.cli.plot import plot
 from regdyn.cli.predict import predict
+from regdyn.cli.prune import prune
 from regdyn.cli.simulate import simulate
 from regdyn.cli.sweep import sweep
 from regdyn.cli.train import train
 from regdyn.errors import (
+    CheckFailed,
     Interrupted,
     InvalidParameter,
     MissingData,
@@ -52,6 +54,7 @@ app.command("plot")(plot)
 app.command("predict")(predict)
 app.command("train")(train)
 app.command("inspect")(inspect)
+app.command("prune")(prune)
 app.command("check")(check)
 
 
@@ -75,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(str(error), 3)
     except Interrupted as error:
         return _fail(str(error), INTERRUPTED)
-    except WorkerLost as error:
+    except (CheckFailed, WorkerLost) as error:
         return _fail(str(error), 1)
     except OSError as error:
         # Of the standard output: what concerns files is reported where they are written.

@@ -147,13 +147,14 @@ def measure_error(model: nn.Module, batches: Batches) -> float:
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """The model in evaluation mode for a while."""
-    training = model.training
+    """The model in evaluation mode for a while; each of its modules then in the mode that it was in."""
+    training = [module for module in model.modules() if module.training]
     model.eval()
     try:
         yield
     finally:
-        model.train(training)
+        for module in training:
+            module.training = True
 
 
 # Which units are dead, and what goes with them
