@@ -61,6 +61,9 @@ def _options() -> list[inspect.Parameter]:
         option("1.0", str, "--gamma-lr", "Factor on the learning rate of gamma, >= 0.", metavar="X"),
         option("1.0", str, "--beta-lr", "Factor on the learning rate of beta, >= 0.", metavar="X"),
         option("xavier", str, "--init", "Start of the weights: xavier or he.", metavar="NAME"),
+        option("none", str, "--penalty", "Added to the loss: slimming:STRENGTH (L1 norm of gamma), "
+               "group-lasso:STRENGTH (norms of the units' weights) or none; STRENGTH >= 0; several "
+               "with commas.", metavar="TEXT"),
         option("40", str, "--batch", "Samples of a step, at least 2 with batch normalisation; several "
                "with commas.", metavar="N"),
         option("6000", str, "--steps", "Steps of every run, >= 1.", metavar="N"),
@@ -121,8 +124,8 @@ def _torch_run_options() -> list[inspect.Parameter]:
 def train(**options: Any) -> int:
     """Train a network and see which of its units die.
 
-    Ends with 1 if a run fails. Several optimizers, decays, networks, batches and seeds make a run for
-    each combination.
+    Ends with 1 if a run fails. Several optimizers, decays, penalties, networks, batches and seeds make
+    a run for each combination.
 
     Example:
 

@@ -14,6 +14,7 @@ from regdyn.parameters import check_choice, check_integer, check_number
 
 if TYPE_CHECKING:
     from regdyn.nets.config import NetworkConfig
+    from regdyn.nets.penalties import Penalty
     from regdyn.nets.run_result import RunResult
 
 MOST_RUNS = 1000
@@ -64,11 +65,15 @@ class Run:
         regularization = self.settings["regularization"]
         return "–" if regularization == "none" else f"{self.settings['lam']:g}"
 
+    @property
+    def penalty(self) -> str:
+        return str(self.settings["penalty"] or "none")
+
     def setting(self, name: str) -> str:
         """One of `COLUMNS` in words."""
         if name == "optimizer":
             return str(self.settings["optimizer"].name)
-        if name in ("lam", "width", "depth", "model"):
+        if name in ("lam", "penalty", "width", "depth", "model"):
             return str(getattr(self, name))
         return str(self.settings[name])
 
@@ -82,8 +87,9 @@ class Run:
         return {"config": config, "failed": self.failed, "final": None}
 
 
-COLUMNS = {"optimizer": "optimizer", "regularization": "decay", "lam": "lambda", "model": "model",
-           "width": "width", "depth": "depth", "batch": "batch", "seed": "seed"}  # fmt: skip
+COLUMNS = {"optimizer": "optimizer", "regularization": "decay", "lam": "lambda", "penalty": "penalty",
+           "model": "model", "width": "width", "depth": "depth", "batch": "batch",
+           "seed": "seed"}  # fmt: skip
 """What runs may differ in, and its heading."""
 
 
@@ -173,7 +179,7 @@ def _configured(
     shared: Mapping[str, Any],
     networks: Sequence[dict[str, Any]],
 ) -> list[Run]:
-    """A run for each combination of optimizer, decay, network, batch and seed."""
+    """A run for each combination of optimizer, decay, penalty, network, batch and seed."""
     rules, regularizations, lams = make_decays(dict(options))
     # Without decay its strength makes no difference.
     decays = [
@@ -182,15 +188,18 @@ def _configured(
         for lam in (lams[:1] if regularization == "none" else lams)
     ]
     examples = len(shared["data"].y_train)
+    penalties = _penalties(options["penalty"])
     batches = _batches(options["batch"], examples)
     seeds = _seeds(options["seed"])
-    count = len(rules) * len(decays) * len(networks) * len(batches) * len(seeds)
+    count = len(rules) * len(decays) * len(penalties) * len(networks) * len(batches) * len(seeds)
     if count > MOST_RUNS:
         more = f"{MOST_RUNS} or more" if len(seeds) > MOST_RUNS else count
         raise InvalidParameter("seed", f"such that there are at most {MOST_RUNS} runs", more)
     runs, refusals = [], []
-    for rule, decay, network, batch, seed in product(rules, decays, networks, batches, seeds):
-        own = {"optimizer": rule, "batch": batch, "seed": seed, **decay, **network}
+    for rule, decay, penalty, network, batch, seed in product(
+        rules, decays, penalties, networks, batches, seeds
+    ):
+        own = {"optimizer": rule, "penalty": penalty, "batch": batch, "seed": seed, **decay, **network}
         if options["every"] is not None:
             own["times"] = _times(options["every"], shared["steps"], max(1, examples // max(1, batch)))
         run = Run({**shared, **own})
@@ -207,6 +216,12 @@ def _configured(
     if len(refusals) == len(runs):
         raise refusals[0]
     return runs
+
+
+def _penalties(text: str) -> list[Penalty | None]:
+    from regdyn.nets.penalties import make_penalty
+
+    return list(dict.fromkeys(make_penalty(part) for part in split("penalty", text)))
 
 
 def _times(every: str, steps: int, per_epoch: int) -> list[int]:

@@ -38,6 +38,7 @@ def _csv_row(run: Run) -> dict[str, Any]:
         "optimizer": run.setting("optimizer"),
         "regularization": settings["regularization"],
         "lam": settings["lam"],
+        "penalty": run.penalty,
         "lr": settings["optimizer"].lr,
         "data": settings["data"].name,
         "model": run.model,
@@ -98,6 +99,8 @@ def _describe(run: Run, differing: Sequence[str] = ()) -> Iterator[str]:
         if value != usual:
             words.append(f"{name} {value:g}")
     words.append(config.init)
+    if config.penalty is not None and "penalty" not in differing:
+        words.append(str(config.penalty))
     yield ", ".join(words)
     words = [f"batch {config.batch}"] if "batch" not in differing else []
     words += [f"{config.steps} steps", str(config.schedule), config.dtype]
@@ -114,7 +117,8 @@ def print_layers(console: Console, run: Run) -> None:
     result = run.result
     assert result is not None
     config = result.config
-    lines = [f"{result.label}: {config.rule}", *_describe(run)]
+    # The label names the penalty.
+    lines = [f"{result.label}: {config.rule}", *_describe(run, ["penalty"])]
     console.print("\n".join(lines), highlight=False, soft_wrap=True)
     layers = [*result.layers, result.total] if len(result.layers) > 1 else [*result.layers]
     columns = {name: column for name, column in _layer_columns(layers).items() if any(column)}
@@ -194,7 +198,8 @@ def print_runs(console: Console, runs: Sequence[Run], seconds: float) -> None:
     failing = any(run.failed for run in runs)
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for name in shown:
-        justify: Any = "left" if name in ("optimizer", "regularization", "model") else "right"
+        left = name in ("optimizer", "regularization", "penalty", "model")
+        justify: Any = "left" if left else "right"
         table.add_column(COLUMNS[name], no_wrap=True, justify=justify)
     headings = ["loss", "test error", "dead", "removed", "error without them"]
     voted = any(_ensemble_error(result) is not None for result in results)

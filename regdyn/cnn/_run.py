@@ -19,6 +19,7 @@ from regdyn.cnn._batches import Choice, ImageStore, Order
 from regdyn.cnn.config import CnnConfig
 from regdyn.cnn.models.base import Network, initialize, shuffle_weights, trace_shapes
 from regdyn.cnn.optimizers import ConfiguredOptimizer
+from regdyn.cnn.penalties import make_penalty_gradient
 from regdyn.cnn.result import CnnResult, Record, unstack
 from regdyn.dynamics.result import describe
 from regdyn.errors import InvalidParameter
@@ -68,6 +69,7 @@ class Run:
         )
         gamma, beta, rest = _by_kind(self.model)
         self.optimizer = ConfiguredOptimizer(config, rest, gamma, beta)
+        self._add_penalty = make_penalty_gradient(config.penalty_term, self.model)
         self._loss = torch.zeros((), device=self.device, dtype=torch.float64)
         self._since = 0
         self._drops = any(isinstance(m, nn.Dropout) for m in self.model.modules())
@@ -127,7 +129,7 @@ class Run:
         return ""
 
     def _forward_backward(self, choice: Choice) -> None:
-        """Gradients of the batch, and its loss onto the sum."""
+        """Gradients of the batch and of the penalty, and the loss of the batch onto the sum."""
         x = self.store.crop(choice.index, choice.flip, choice.shift)
         y = self.store.y_train[choice.index]
         self.model.zero_grad(set_to_none=True)
@@ -135,6 +137,7 @@ class Run:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=narrow):
             loss = F.cross_entropy(self.model(x), y)
         torch.autograd.backward(loss)
+        self._add_penalty()
         self._loss += loss.detach()
 
     def _captured(self, choice: Choice) -> Callable[[Choice], None]:

@@ -15,6 +15,7 @@ from regdyn.dynamics._jit import inlined, inlined_sum, kernel, use_wide_vectors
 from regdyn.dynamics.random import LANES
 from regdyn.nets._product import product
 from regdyn.nets._team import meet
+from regdyn.nets.penalties import LEAST_NORM
 
 ROW = 16
 """Rows of weights are padded to a multiple of so many numbers, whole cache lines.
@@ -196,6 +197,37 @@ def watch(gamma: Any, threshold: Any, t: Any, first: Any, below: Any) -> None:
 
 
 @inlined
+def penalize_scales(gamma: Any, strength: Any, d_gamma: Any) -> None:
+    """Add the subgradient of strength * sum |gamma| (`regdyn.nets.penalties.Slimming`)."""
+    use_wide_vectors()
+    zero = strength - strength
+    for i in range(len(gamma)):
+        up = strength if gamma[i] > zero else zero
+        down = strength if gamma[i] < zero else zero
+        d_gamma[i] += up - down
+
+
+@inlined_sum
+def penalize_rows(weights: Any, inputs: Any, strength: Any, d_weights: Any) -> None:
+    """Add the subgradient of strength * sqrt(inputs) * sum of norms of rows (`GroupLasso`).
+
+    Rows are in one piece, `inputs` numbers and padding. Squares are summed in float64: those of small
+    float32 numbers would underflow.
+    """
+    use_wide_vectors()
+    number = weights.dtype.type
+    factor = strength * number(np.sqrt(inputs))
+    for i in range(len(weights)):
+        row, d = weights[i][:inputs], d_weights[i][:inputs]
+        total = 0.0
+        for k in range(inputs):
+            total += np.float64(row[k]) * np.float64(row[k])
+        inverse = number(1.0 / max(np.sqrt(total), LEAST_NORM))
+        for k in range(inputs):
+            d[k] += factor * (row[k] * inverse)
+
+
+@inlined
 def _update_lanes(
     rule: Any, theta: Any, g: Any, rows: Any, c: Any, l2: Any, before: Any, after: Any
 ) -> None:
@@ -301,6 +333,10 @@ class Numbers(NamedTuple):
     momentum: Any
     size: Any
     threshold: Any
+    slimming: Any
+    """Strength of the penalty on gamma, 0 for none."""
+    group_lasso: Any
+    """Strength of the penalty on the weights of hidden units, 0 for none."""
 
 
 @inlined
@@ -393,8 +429,8 @@ def _backward(
 
 @inlined
 def _learn(
-    rule: Any, plan: Any, arrays: Any, batch: Any, layer: Any, below: Any, c: Any, decay: Any,
-    rank: Any, members: Any,
+    rule: Any, plan: Any, arrays: Any, numbers: Any, batch: Any, layer: Any, below: Any, c: Any,
+    decay: Any, rank: Any, members: Any,
 ) -> None:  # fmt: skip
     """Gradients of the weights of a hidden layer, and their step while they are in the cache.
 
@@ -407,6 +443,11 @@ def _learn(
         end = min(begin + plan.height[layer], last)
         d_weights = arrays.scratch[rank, : (end - begin) * row].reshape(end - begin, row)
         product(arrays.delta[unit + begin : unit + end, :batch], below, d_weights)
+        if numbers.group_lasso > 0:
+            weights = _lanes(arrays.theta, plan, layer)[begin * row : end * row]
+            penalize_rows(
+                weights.reshape(end - begin, row), plan.inputs[layer], numbers.group_lasso, d_weights
+            )
         first_block = plan.first_block[layer] + begin * row // LANES
         last_block = first_block + -(-(end - begin) * row // LANES)
         update(
@@ -478,11 +519,19 @@ def advance(
             # Nobody reads the weights above any more.
             if layer < depth - 1:
                 outputs = _outputs(arrays, plan, layer)
-                _learn(rule, plan, arrays, batch, layer + 1, outputs, c, decay[0, at], rank, members)
-        _learn(rule, plan, arrays, batch, 0, samples, c, decay[0, at], rank, members)
+                _learn(
+                    rule, plan, arrays, numbers, batch, layer + 1, outputs, c, decay[0, at], rank,
+                    members,
+                )  # fmt: skip
+        _learn(rule, plan, arrays, numbers, batch, 0, samples, c, decay[0, at], rank, members)
         if rank == members - 1:
             d_weights = arrays.gradient[:bias_at].reshape(classes, row)
             product(arrays.d_logits[:, :batch], _outputs(arrays, plan, depth - 1), d_weights)
+            if numbers.slimming > 0:
+                penalize_scales(
+                    _lanes(arrays.theta, plan, depth + 1)[: plan.first_unit[depth]],
+                    numbers.slimming, _tail(arrays.gradient, plan, depth + 1),
+                )  # fmt: skip
             for k in range(3):
                 if k == 1 and not normalized:
                     continue

@@ -17,6 +17,7 @@ from regdyn.nets._product import LINE
 from regdyn.nets._team import Team
 from regdyn.nets.config import Progress, Snapshot
 from regdyn.nets.mlp import EPS, MOMENTUM, Architecture, Network
+from regdyn.nets.penalties import GroupLasso, Slimming, strength_of
 from regdyn.nets.result import Record, TrainResult
 from regdyn.nets.sparsity import NORM_THRESHOLD
 
@@ -99,6 +100,8 @@ class Run:
             momentum=number(MOMENTUM),
             size=number(config.batch),
             threshold=number(config.threshold),
+            slimming=number(strength_of(Slimming, config.penalty_term)),
+            group_lasso=number(strength_of(GroupLasso, config.penalty_term)),
         )
         self._plan = make_plan(a, dtype.itemsize)
         self._arrays = self._make_arrays()

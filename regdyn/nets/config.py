@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from regdyn.dynamics.optimization import OptimizationConfig
 from regdyn.errors import InvalidParameter
 from regdyn.nets.mlp import INITS
+from regdyn.nets.penalties import Penalty, Slimming, make_penalty
 from regdyn.parameters import check_choice, check_integer, check_number, real_array
 
 MAX_STEPS = 10**9
@@ -50,6 +51,9 @@ class NetworkConfig(OptimizationConfig, ABC):
         Factors on the learning rate of gamma and beta.
     init
         Start of the weights: "xavier" or "he", with the gain of the activation.
+    penalty
+        Added to the loss: a `Penalty`, "slimming:STRENGTH", "group-lasso:STRENGTH" or None; see
+        `regdyn.nets.penalties`.
     batch
         Samples of a step, at least 2 with normalisation.
     times
@@ -78,6 +82,7 @@ class NetworkConfig(OptimizationConfig, ABC):
     gamma_lr: float = 1.0
     beta_lr: float = 1.0
     init: str = "xavier"
+    penalty: str | Penalty | None = None
     batch: int = 40
     times: ArrayLike | None = None
 
@@ -89,6 +94,7 @@ class NetworkConfig(OptimizationConfig, ABC):
         for name in ("gamma_lr", "beta_lr"):
             self._store(name, check_number(name, getattr(self, name), "[0, inf)"))
         self._store("init", check_choice("init", self.init, INITS))
+        self._store("penalty", make_penalty(self.penalty))
         self._store("times", self._checked_times())
 
     def _checked_times(self) -> NDArray[np.int64]:
@@ -101,6 +107,12 @@ class NetworkConfig(OptimizationConfig, ABC):
         if np.any(np.diff(times) <= 0) or times[0] < 0 or times[-1] > self.steps:
             raise InvalidParameter("times", wanted)
         return times.astype(np.int64)
+
+    @property
+    def penalty_term(self) -> Penalty | None:
+        """The penalty, which is no longer a text once the configuration is checked."""
+        assert not isinstance(self.penalty, str)
+        return self.penalty
 
     @property
     @abstractmethod
@@ -133,10 +145,13 @@ class NetworkConfig(OptimizationConfig, ABC):
         return {"relu": 0.0, "leaky_relu": self.slope, "linear": 1.0}.get(self.activation)
 
     def _check_scales(self) -> None:
-        """Without normalisation there is no gamma to be set."""
+        """Without normalisation there is no gamma to be set or penalised."""
         for name in () if self.normalized else ("gamma0", "gamma_lr"):
             if getattr(self, name) != 1:
                 raise InvalidParameter(name, "1 without normalisation", getattr(self, name))
+        if isinstance(self.penalty, Slimming) and not self.normalized:
+            wanted = "none or group-lasso:STRENGTH without normalisation, where there is no gamma"
+            raise InvalidParameter("penalty", wanted, self.penalty)
 
     def _check_batch(self, examples: int) -> None:
         least = 2 if self.normalized else 1

@@ -25,6 +25,7 @@ from regdyn.dynamics.scalar import ScalarConfig
 from regdyn.dynamics.schedules import Table
 from regdyn.errors import InvalidParameter
 from regdyn.nets import scores
+from regdyn.nets.penalties import Slimming
 from regdyn.nets.result import TrainResult
 from regdyn.nets.scores import Calibration, TimeError
 from regdyn.parameters import check_choice, check_integer
@@ -264,8 +265,8 @@ def forecast(
     Raises
     ------
     InvalidParameter
-        For a run that failed or has no scales, a cut that was not recorded, no unit alive at it, or an
-        option that cannot be used.
+        For a run that failed, has no scales or was trained with slimming, a cut that was not recorded,
+        no unit alive at it, or an option that cannot be used.
     """
     check_choice("model", model, MODELS)
     check_choice("noise", noise, NOISES)
@@ -346,6 +347,9 @@ class _Past:
             raise InvalidParameter("result", "of a run that did not fail", result.failed)
         if not config.architecture.normalized:
             raise InvalidParameter("result", "of a network with batch normalisation")
+        if isinstance(config.penalty, Slimming):
+            wanted = "of a run without a penalty on gamma, which no single weight is simulated with"
+            raise InvalidParameter("result", wanted, config.penalty)
         kept = result.times > 0
         edges = np.concatenate(([0], result.times[kept]))
         if len(edges) < 2:

@@ -47,7 +47,7 @@ class Record:
 
 @dataclass(frozen=True, eq=False)
 class GradientStatistics:
-    """The gradients that the loss sent to the units of a layer, decay left out, window by window.
+    """The gradients that the loss sent to the units of a layer, decay and penalty left out, by window.
 
     Window i ends at the i-th recorded time and begins after the one before. Shapes (times, units); NaN
     where a window is empty, as that before step 1 is.

@@ -38,6 +38,7 @@ class RunResult(ABC):
         Recorded steps, shape (times,); fewer than asked for if the run failed.
     loss
         Mean loss of the batches since the recorded time before, in nats, shape (times,); NaN at step 0.
+        Without decay and penalty.
     test_error
         Share of the test set that is wrong at each recorded time.
     gamma, beta, norm
@@ -63,8 +64,9 @@ class RunResult(ABC):
 
     @property
     def label(self) -> str:
-        """Optimizer and decay in a few words."""
-        return f"{self.config.rule.name}, {self.config.regularization} {self.config.lam:g}"
+        """Optimizer, decay and penalty in a few words."""
+        penalty = "" if self.config.penalty is None else f", {self.config.penalty}"
+        return f"{self.config.rule.name}, {self.config.regularization} {self.config.lam:g}{penalty}"
 
     @property
     @abstractmethod
@@ -197,6 +199,7 @@ class RunResult(ABC):
             "optimizer": self.config.rule.name,
             "regularization": self.config.regularization,
             "lam": self.config.lam,
+            "penalty": str(self.config.penalty or "none"),
             "data": self.config.data_name,
             "threshold": self.config.threshold,
             "seed": str(self.config.seed),

@@ -303,7 +303,8 @@ def _title(result: RunResult, results: Sequence[RunResult]) -> str:
     decay = DECAYS[config.regularization]
     if config.regularization != "none":
         decay += rf", $\lambda$ = {power(config.lam)}"
-    own = [words(result) for words in _REST if len({words(r) for r in results}) > 1]
+    own = [] if config.penalty is None else [str(config.penalty)]
+    own += [words(result) for words in _REST if len({words(r) for r in results}) > 1]
     if len({r.config.rule.lr for r in results if r.config.rule.name == config.rule.name}) > 1:
         own.append(rf"$\eta$ = {power(config.rule.lr)}")
     end = "failed" if result.failed else f"test error {100 * result.error:.2g} %"
