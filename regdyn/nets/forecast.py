@@ -346,6 +346,8 @@ class _Past:
             raise InvalidParameter("result", "of a run that did not fail", result.failed)
         if not config.architecture.normalized:
             raise InvalidParameter("result", "of a network with batch normalisation")
+        if config.prune is not None:
+            raise InvalidParameter("result", "of a run without pruning", config.prune)
         kept = result.times > 0
         edges = np.concatenate(([0], result.times[kept]))
         if len(edges) < 2:

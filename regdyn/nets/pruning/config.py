@@ -156,6 +156,11 @@ class Pruning:
         """Whether what is chosen goes for good."""
         return self.noise is None
 
+    @property
+    def removes_units(self) -> bool:
+        """Whether whole units go for good."""
+        return self.removes and self.what == "units"
+
     def __str__(self) -> str:
         """The text of which `make_pruning` makes the same."""
         settings = [

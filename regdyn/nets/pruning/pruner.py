@@ -71,6 +71,8 @@ class Pruner:
     ----------
     events
         What has happened.
+    due
+        The step after which there is something to do, 0 for the start; None for none.
 
     Raises
     ------
@@ -92,13 +94,14 @@ class Pruner:
         self.plan = make_plan(pruning, hidden, steps, multiplications)
         self.events: list[PruningEvent] = []
         self._hidden, self._seed, self._multiplications = hidden, seed, multiplications
-        self._due = {event.step: i for i, event in enumerate(self.plan.events)}
+        self._events = {event.step: i for i, event in enumerate(self.plan.events)}
         # Of the units (weights) of each pruned layer: those gone, the last step for which they are
         # disturbed, -1 for none, and the std of that noise.
         self._gone = [np.zeros(size, np.bool_) for size in self.plan.sizes]
         disturbed = () if pruning.removes else self.plan.sizes
         self._until = [np.full(size, -1, np.int64) for size in disturbed]
         self._std = [np.zeros(size) for size in disturbed]
+        self.due = self._after(-1)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -115,9 +118,9 @@ class Pruner:
             masks = [mask.reshape(self._shape(i)) for i, mask in zip(self.plan.layers, masks)]
         return dict(zip(self.names, masks))
 
-    def next_step(self, t: int) -> int | None:
-        """The first step after t after which there is something to do; None for none."""
-        steps = [step for step in self._due if step > t]
+    def _after(self, t: int) -> int | None:
+        """The first step after t after which there is something to do."""
+        steps = [step for step in self._events if step > t]
         for until in self._until:
             active = until[until > t]
             if len(active):
@@ -125,7 +128,7 @@ class Pruner:
         return min(steps, default=None)
 
     def act(self, t: int, network: Prunable) -> None:
-        """Do what is due after step t, 0 for before the first.
+        """Do what is due after step t.
 
         Raises
         ------
@@ -133,8 +136,9 @@ class Pruner:
             If something is chosen by numbers that are not finite.
         """
         self._go_on(t, network)
-        if t in self._due:
-            self._prune(t, self.plan.events[self._due[t]], network)
+        if t in self._events:
+            self._prune(t, self.plan.events[self._events[t]], network)
+        self.due = self._after(t)
 
     def _go_on(self, t: int, network: Prunable) -> None:
         """Noise of earlier events."""
@@ -180,7 +184,7 @@ class Pruner:
         eligible = [~gone for gone in self._gone]
         for mask, until in zip(eligible, self._until):
             mask &= until <= t
-        at = self._due[t]
+        at = self._events[t]
         before = self.plan.events[at - 1].goals if at else (0,) * len(event.goals)
         counts = [new - old for new, old in zip(event.goals, before)]
         target = self.pruning.target
@@ -222,8 +226,8 @@ class Pruner:
     def _hold(self, i: int, mask: Mask, network: Prunable) -> None:
         """Keep units (weights) of a pruned layer at 0, and no others."""
         layer = self.plan.layers[i]
-        whole = self.pruning.removes and self.pruning.what == "units"
-        units = mask if whole else np.zeros(self._hidden[layer].units, np.bool_)
+        none = np.zeros(self._hidden[layer].units, np.bool_)
+        units = mask if self.pruning.removes_units else none
         network.hold(layer, self._weights(i, mask), units)
 
     def _add_noise(self, i: int, mask: Mask, t: int, purpose: int, network: Prunable) -> None:
@@ -265,6 +269,7 @@ class Pruner:
         self.events = list(events)
         for kind, arrays in self._arrays.items():
             arrays[:] = [np.array(state[f"{kind}.{i}"]) for i in range(len(arrays))]
+        self.due = self._after(t)
         for i, gone in enumerate(self._gone):
             if self.pruning.removes:
                 self._hold(i, gone, network)
