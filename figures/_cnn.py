@@ -47,8 +47,8 @@ OPTIONS = ("preset", "data_dir", "seeds", "steps", "device", "out")
 Settings = Mapping[str, Any]
 """How the paper trains: arguments of `CnnConfig`, but that data and model are the paper's and may stand
 in a preset's `instead`, `steps` are the paper's, `schedule` is a function of their number or `rounds`
-of half a cosine each stand for it (zhou2020, section 3.2), `times` are a function of the steps that are
-run, and `random_labels` permutes the labels."""
+of half a cosine each stand for it (zhou2020, section 3.2), `times` and `prune` are functions of the
+steps that are run, and `random_labels` permutes the labels."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,8 +127,9 @@ class Script:
             own |= {"steps": steps - steps % rounds, "schedule": CosineRestarts(steps // rounds)}
         else:
             own |= {"steps": steps, "schedule": own["schedule"](steps)}
-        if "times" in own:
-            own["times"] = own["times"](own["steps"])
+        for name in ("times", "prune"):
+            if name in own:
+                own[name] = own[name](own["steps"])
         if own["data"] == "digits":  # a mirrored digit is none, and 8x8 pixels are too few to shift
             own |= {"flip": False, "crop": 0}
         return own

@@ -66,13 +66,20 @@ class Table:
     rows: Sequence[Row]
 
 
-def rerun(file: str, doc: str | None, presets: Mapping[str, Preset], tables: Sequence[Table]) -> None:
+def rerun(
+    file: str,
+    doc: str | None,
+    presets: Mapping[str, Preset],
+    tables: Sequence[Table] | Callable[[Preset], Sequence[Table]],
+) -> None:
     """The whole script: train what the preset runs, print the tables, save what was found.
 
-    Exits with 2 for an option that cannot be used, 3 for missing data or a missing library.
+    `tables` are those of every preset, or a function of it. Exits with 2 for an option that cannot be
+    used, 3 for missing data or a missing library.
     """
     with one_line_errors():
         script = Script(file, doc, presets)
+        tables = tables(script.preset) if callable(tables) else tables
         rows = [row for table in tables for row in table.rows if script.runs(row.size)]
         large_enough = [row.settings for row in rows if row.settings]
         begin = time.perf_counter()

@@ -15,6 +15,7 @@ from torch import nn
 
 from regdyn.cnn import checkpoints, metrics
 from regdyn.cnn._batches import Choice, ImageStore, Order
+from regdyn.cnn._prunable import PrunableModel
 from regdyn.cnn.config import CnnConfig
 from regdyn.cnn.models.base import Network, initialize, shuffle_weights, trace_shapes
 from regdyn.cnn.optimizers import ConfiguredOptimizer
@@ -23,6 +24,7 @@ from regdyn.cnn.result import CnnResult, Record, unstack
 from regdyn.dynamics.result import describe
 from regdyn.errors import InvalidParameter
 from regdyn.nets.config import Snapshot
+from regdyn.nets.pruning.events import PruningEvent
 
 CHECK = 50
 """Steps between two looks at the loss: on a GPU each waits for it."""
@@ -66,6 +68,8 @@ class Run:
         gamma, beta, rest = _by_kind(self.model)
         self.optimizer = ConfiguredOptimizer(config, rest, gamma, beta)
         self._add_penalty = make_penalty_gradient(config.penalty_term, self.model)
+        self._pruner = config.make_pruner()
+        self._prunable = PrunableModel(self.model, self._test_error)
         self._loss = torch.zeros((), device=self.device, dtype=torch.float64)
         self._since = 0
         self._drops = any(isinstance(m, nn.Dropout) for m in self.model.modules())
@@ -110,9 +114,28 @@ class Run:
             torch.manual_seed(_dropout_seed(self.config.seed, self.t))
         self._compute(self.order.at(self.t))
         self.optimizer.step(self.t)
+        self._prunable.apply()
         self._since += 1
+        self.prune()
         if self.t % CHECK == 0 or self.due:
-            self.failed = self._failure()
+            self.failed = self.failed or self._failure()
+
+    def prune(self) -> None:
+        """What is pruned after this step, or at the start."""
+        if self._pruner is None or self._pruner.due != self.t:
+            return
+        try:
+            self._pruner.act(self.t, self._prunable)
+        except FloatingPointError as error:
+            self.failed = f"{error} after step {self.t}"
+
+    def _test_error(self) -> float:
+        return metrics.measure_error(self.model, self.store.test(self._size))
+
+    @property
+    def _size(self) -> int:
+        """Images that are measured at a time."""
+        return metrics.samples_at_a_time(self.config.images.size)
 
     def _failure(self) -> str:
         """Why the run cannot go on, "" if it can."""
@@ -169,7 +192,7 @@ class Run:
             loss = self._loss.item() / self._since
         self._loss.zero_()
         self._since = 0
-        size = metrics.samples_at_a_time(config.images.size)
+        size = self._size
         layers = metrics.counted(model)
         try:
             activations, train_error = metrics.measure_activations(model, self.store.train(size))
@@ -188,7 +211,7 @@ class Run:
             test_error=float(np.mean(probabilities.argmax(1) != labels)),
             train_error=train_error,
             error_zeroed=error_zeroed,
-            removed=metrics.share_removed(model.layers, self.shapes, going),
+            removed=metrics.share_removed(model.layers, self.shapes, going, self._removed_units),
             gamma=[
                 metrics.to_numpy(torch.ones_like(beta) if gamma is None else gamma).copy()
                 for gamma, beta in scales
@@ -202,6 +225,13 @@ class Run:
             self.snapshots = [*self.snapshots, probabilities][-config.ensemble :]
         dead = float(np.mean(np.concatenate(marked)))
         return Snapshot(0, self.t, loss, record.test_error, dead)
+
+    @property
+    def _removed_units(self) -> dict[str, NDArray[np.bool_]]:
+        """What is pruned of whole units, by layer."""
+        if self._pruner is None or not self._pruner.pruning.removes_units:
+            return {}
+        return self._pruner.removed
 
     @property
     def due(self) -> bool:
@@ -223,6 +253,7 @@ class Run:
             model=self.model,
             records=self.records,
             ensemble_error=ensemble_error,
+            pruner=self._pruner,
             failed=self.failed,
             seconds=self.seconds,
         )
@@ -239,6 +270,10 @@ class Run:
             f"records.{name}": torch.tensor(value) for name, value in Record.stack(self.records).items()
         }
         tensors |= {f"snapshots.{i}": torch.tensor(value) for i, value in enumerate(self.snapshots)}
+        events: list[PruningEvent] = []
+        if self._pruner is not None:
+            events = self._pruner.events
+            tensors |= {f"pruning.{k}": torch.tensor(v) for k, v in self._pruner.state().items()}
         about = {
             "config": _identity(self.config),
             "step": self.t,
@@ -247,6 +282,7 @@ class Run:
             "seconds": self.seconds,
             "failed": self.failed,
             "threads": torch.get_num_threads(),
+            "prunings": [event.to_dict() for event in events],
         }
         checkpoints.save(self.folder, tensors, about)
 
@@ -275,6 +311,10 @@ class Run:
         snapshots = kept.part("snapshots")
         self.snapshots = [snapshots[str(i)].numpy() for i in range(len(snapshots))]
         self.t = int(kept.about["step"])
+        if self._pruner is not None:
+            masks = {name: value.numpy() for name, value in kept.part("pruning").items()}
+            events = [PruningEvent.from_dict(event) for event in kept.about["prunings"]]
+            self._pruner.load(masks, events, self.t, self._prunable)
         self._begin = time.perf_counter() - float(kept.about["seconds"])
         self.failed = str(kept.about["failed"])
         self._loss.fill_(kept.about["loss_sum"])

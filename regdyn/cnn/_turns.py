@@ -47,7 +47,9 @@ def take_turns(
         run = Run(configs[index], stores(configs[index]), folders[index])
         if resume and run.folder is not None and checkpoints.exists(run.folder):
             run.resume()
-        elif run.due:
+            return run
+        run.prune()
+        if run.due:
             note(index, run)
         return run
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -11,13 +12,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from regdyn.cnn._prunable import prunable
 from regdyn.cnn.data import make_images
 from regdyn.cnn.images import Images
-from regdyn.cnn.models import make_model
-from regdyn.cnn.models.base import Network, Setting
+from regdyn.cnn.metrics import multiplications
+from regdyn.cnn.models import make_model, trace_shapes
+from regdyn.cnn.models.base import LayerShape, Network, Setting
 from regdyn.dynamics.schedules import CosineRestarts
 from regdyn.errors import InvalidParameter
 from regdyn.nets.config import NetworkConfig
+from regdyn.nets.pruning.schedule import HiddenLayer
 from regdyn.parameters import check_choice, check_integer
 
 DEVICES = ("auto", "cpu", "cuda")
@@ -110,6 +114,7 @@ class CnnConfig(NetworkConfig):
             self._store("precision", "bfloat16" if narrow else "full")
         if self.precision == "bfloat16" and self.dtype != "float32":
             raise InvalidParameter("precision", "full in float64", self.precision)
+        self._check_pruning()
 
     def _checked_times(self) -> NDArray[np.int64]:
         """The end is always among them and, where no times are given, so are the ends of rounds."""
@@ -157,6 +162,29 @@ class CnnConfig(NetworkConfig):
         """The network without numbers: its layers and modules."""
         with torch.device("meta"):
             return self.make_model()
+
+    @cached_property
+    def shapes(self) -> tuple[LayerShape, ...]:
+        """Of the layers of the network."""
+        return trace_shapes(self.blueprint)
+
+    @property
+    def hidden_layers(self) -> tuple[HiddenLayer, ...]:
+        model = self.blueprint
+        hidden = []
+        for layer in (model.layers[i] for i in prunable(model)):
+            weight = model.weights_of(layer).weight
+            units, inputs = len(weight), weight[0].numel()
+            hidden.append(
+                HiddenLayer(name=layer.name, units=units, inputs=inputs, counted=layer.counted)
+            )
+        return tuple(hidden)
+
+    def multiplications(self, removed: Sequence[int]) -> int:
+        layers = self.blueprint.layers
+        numbers = dict(zip(prunable(self.blueprint), removed))
+        places = (i if layer.partner is None else layer.partner for i, layer in enumerate(layers))
+        return multiplications(layers, self.shapes, [numbers.get(place, 0) for place in places])
 
     @property
     def normalized(self) -> bool:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -220,27 +221,41 @@ class Removed:
 
 
 def share_removed(
-    layers: Sequence[Layer], shapes: Sequence[LayerShape], marked: Sequence[Mask]
+    layers: Sequence[Layer],
+    shapes: Sequence[LayerShape],
+    marked: Sequence[Mask],
+    pruned: Mapping[str, Mask] = MappingProxyType({}),
 ) -> Removed:
-    """What goes with the marked units of the layers that count.
+    """What goes with the marked units of the layers that count, and with pruned ones of the others.
 
     A unit takes its weights, bias, gamma and beta, and the weights that it alone feeds in the layers
     above. A channel of a residual stream, to which several layers add, stays in what reads the stream.
     """
     masks = iter(marked)
-    stay = [
-        shape.n_out - (int(np.count_nonzero(next(masks))) if layer.counted else 0)
-        for layer, shape in zip(layers, shapes)
-    ]
-    before, after = np.zeros(3), np.zeros(3)
-    for layer, shape, units in zip(layers, shapes, stay):
-        inputs = shape.n_in if layer.source is None else stay[layer.source]
-        before += _sizes(layer, shape, shape.n_in, shape.n_out)
-        after += _sizes(layer, shape, inputs, units)
+    going = [next(masks) if layer.counted else pruned.get(layer.name, ()) for layer in layers]
+    before = _sizes(layers, shapes, [0] * len(layers))
+    after = _sizes(layers, shapes, [int(np.count_nonzero(mask)) for mask in going])
     return Removed(*(1 - after / before).tolist())
 
 
-def _sizes(layer: Layer, shape: LayerShape, n_in: int, n_out: int) -> Array:
+def multiplications(
+    layers: Sequence[Layer], shapes: Sequence[LayerShape], removed: Sequence[int]
+) -> int:
+    """Of a forward pass, with so many units of each layer removed, as `share_removed` counts them."""
+    return int(_sizes(layers, shapes, removed)[2])
+
+
+def _sizes(layers: Sequence[Layer], shapes: Sequence[LayerShape], removed: Sequence[int]) -> Array:
+    """`_layer_sizes` of all layers with so many units of each removed."""
+    stay = [shape.n_out - number for shape, number in zip(shapes, removed)]
+    total = np.zeros(3)
+    for layer, shape, units in zip(layers, shapes, stay):
+        inputs = shape.n_in if layer.source is None else stay[layer.source]
+        total += _layer_sizes(layer, shape, inputs, units)
+    return total
+
+
+def _layer_sizes(layer: Layer, shape: LayerShape, n_in: int, n_out: int) -> Array:
     """Parameters, weights that count and multiplications of a layer with so many units."""
     edges = n_in * n_out * shape.kernel
     parameters = sparsity.layer_parameters(n_in, n_out, positions=shape.kernel, per_unit=shape.per_unit)

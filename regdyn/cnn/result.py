@@ -18,6 +18,7 @@ from regdyn.cnn.metrics import Activations, Removed
 from regdyn.cnn.models.base import Network
 from regdyn.dynamics.result import provenance
 from regdyn.nets import sparsity as measures
+from regdyn.nets.pruning.pruner import Pruner
 from regdyn.nets.run_result import Array, RunResult
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ class CnnResult(RunResult):
     @classmethod
     def collect(
         cls, *, config: CnnConfig, model: Network, records: Sequence[Record],
-        ensemble_error: float | None, failed: str, seconds: float,
+        ensemble_error: float | None, pruner: Pruner | None, failed: str, seconds: float,
     ) -> CnnResult:  # fmt: skip
         """From what a run recorded."""
         layers = metrics.counted(model)
@@ -124,6 +125,8 @@ class CnnResult(RunResult):
             gamma=over_time("gamma"),
             beta=over_time("beta"),
             norm=over_time("norm"),
+            prunings=() if pruner is None else tuple(pruner.events),
+            pruned={} if pruner is None else pruner.removed,
             failed=failed,
             seconds=seconds,
             provenance=provenance() | {"torch_version": version("torch"), "device": _device(config)},
@@ -196,7 +199,7 @@ class CnnResult(RunResult):
                 f"Ensemble of the last {self.config.ensemble} snapshots: test error "
                 f"{self.ensemble_error:.2%}."
             )
-        return lines
+        return [*lines, *super().remarks()]
 
     def final(self) -> dict[str, Any]:
         return super().final() | {
@@ -218,19 +221,23 @@ class CnnResult(RunResult):
 
         records, names = self.records, list(self.layer_names)
         removed = [record.removed for record in records]
-        variables: dict[str, Any] = self.curves() | {
-            "train_error": share([r.train_error for r in records], "training error"),
-            "error_zeroed": share(
-                [r.error_zeroed for r in records], "test error with gamma of the dead units at 0"
-            ),
-            "parameters_removed": share(
-                [r.parameters for r in removed], "share of the parameters that goes with dead units"
-            ),
-            "convolutions_removed": share(
-                [r.convolutions for r in removed], "share of the weights of the layers that count"
-            ),
-            "flops_removed": share([r.flops for r in removed], "share of the multiplications"),
-        }
+        variables: dict[str, Any] = (
+            self.curves()
+            | self.pruning_variables(_tag)
+            | {
+                "train_error": share([r.train_error for r in records], "training error"),
+                "error_zeroed": share(
+                    [r.error_zeroed for r in records], "test error with gamma of the dead units at 0"
+                ),
+                "parameters_removed": share(
+                    [r.parameters for r in removed], "share of the parameters that goes with dead units"
+                ),
+                "convolutions_removed": share(
+                    [r.convolutions for r in removed], "share of the weights of the layers that count"
+                ),
+                "flops_removed": share([r.flops for r in removed], "share of the multiplications"),
+            }
+        )
         by_scale = [
             [measures.shares_below(np.abs(g), measures.SCALE_THRESHOLDS) for g in r.gamma]
             for r in records
@@ -258,7 +265,7 @@ class CnnResult(RunResult):
             "active_share": "share of the samples and positions where the unit is active",
             "peak": "greatest absolute activation over the training set",
         }
-        for i, name in enumerate(each.replace(" ", "_") for each in names):
+        for i, name in enumerate(map(_tag, names)):
             for quantity, text in per_unit.items():
                 if quantity in _ARRAYS:
                     rows = [getattr(record, quantity)[i] for record in records]
@@ -278,6 +285,11 @@ class CnnResult(RunResult):
         if self.ensemble_error is not None:
             attributes["ensemble_error"] = self.ensemble_error
         return xarray.Dataset(variables, coordinates, attributes)
+
+
+def _tag(layer: str) -> str:
+    """The name of a layer in those of variables."""
+    return layer.replace(" ", "_")
 
 
 def _device(config: CnnConfig) -> str:

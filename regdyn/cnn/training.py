@@ -9,7 +9,6 @@ from regdyn.cnn import checkpoints
 from regdyn.cnn._turns import Watch, take_turns
 from regdyn.cnn._workers import in_workers
 from regdyn.cnn.config import CnnConfig
-from regdyn.cnn.models import trace_shapes
 from regdyn.cnn.result import CnnResult, Record
 from regdyn.dynamics.engine import thread_count
 from regdyn.errors import InvalidParameter
@@ -100,8 +99,7 @@ def train(
 
 def _multiplications(config: CnnConfig) -> int:
     """Of a step, forwards."""
-    shapes = trace_shapes(config.blueprint)
-    return config.batch * sum(s.n_in * s.n_out * s.kernel * s.positions for s in shapes)
+    return config.batch * config.multiplications([0] * len(config.hidden_layers))
 
 
 def checkpoint_folders(configs: Sequence[CnnConfig], folder: Path | str | None) -> list[Path | None]:

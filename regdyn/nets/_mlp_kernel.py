@@ -241,9 +241,20 @@ def _update_lanes(
 
 
 @inlined
+def _hold(theta: Any, keep: Any, masked: Any, first_block: Any, last_block: Any) -> None:
+    """A pass of its own: the loop over the rule stays as it is without."""
+    for block in range(first_block, last_block):
+        if masked[block]:
+            for i in range(block * LANES, (block + 1) * LANES):
+                if not keep[i]:
+                    theta[i] = 0
+
+
+@inlined
 def update(
-    rule: Any, theta: Any, g: Any, state: Any, first_block: Any, last_block: Any, c: Any, decay: Any
-) -> None:
+    rule: Any, theta: Any, g: Any, state: Any, keep: Any, masked: Any, first_block: Any,
+    last_block: Any, c: Any, decay: Any,
+) -> None:  # fmt: skip
     """One step of the rule on blocks of LANES parameters.
 
     Parameters
@@ -254,6 +265,8 @@ def update(
         Gradients of these blocks alone.
     state
         (blocks, states * LANES): a row of lanes for each number of the state.
+    keep, masked
+        See `Arrays`.
     c, decay
         Constants of this step: the rule's, and l2, before and after, of shape (3,).
     """
@@ -264,6 +277,8 @@ def update(
         _update_lanes(
             rule, ours, g[place : place + LANES], state[block], c, decay[0], decay[1], decay[2]
         )
+    if len(keep) > 0:
+        _hold(theta, keep, masked, first_block, last_block)
 
 
 class Plan(NamedTuple):
@@ -291,6 +306,10 @@ class Arrays(NamedTuple):
     """(blocks * LANES,), all parameters as the plan has them."""
     state: Any
     """Of the rule; see `update`."""
+    keep: Any
+    """As theta: False for a parameter that is held at 0; empty where none ever is."""
+    masked: Any
+    """(blocks,): whether any parameter of the block is held at 0."""
     gradient: Any
     """Of the output layer, the scales and the shifts, as in theta."""
     scratch: Any
@@ -451,8 +470,9 @@ def _learn(
         first_block = plan.first_block[layer] + begin * row // LANES
         last_block = first_block + -(-(end - begin) * row // LANES)
         update(
-            rule, arrays.theta, arrays.scratch[rank], arrays.state, first_block, last_block, c, decay
-        )
+            rule, arrays.theta, arrays.scratch[rank], arrays.state, arrays.keep, arrays.masked,
+            first_block, last_block, c, decay,
+        )  # fmt: skip
 
 
 @kernel
@@ -538,7 +558,8 @@ def advance(
                 first, last = plan.first_block[depth + k], plan.first_block[depth + k + 1]
                 update(
                     rule, arrays.theta, _tail(arrays.gradient, plan, depth + k), arrays.state,
-                    first, last, rule.constants_at(constants[k], at), decay[k, at],
+                    arrays.keep, arrays.masked, first, last, rule.constants_at(constants[k], at),
+                    decay[k, at],
                 )  # fmt: skip
             if normalized:
                 scales = _lanes(arrays.theta, plan, depth + 1)[: plan.first_unit[depth]]

@@ -14,6 +14,7 @@ from regdyn.dynamics.optimization import DTYPES
 from regdyn.dynamics.random import LANES
 from regdyn.nets import _mlp_kernel as kernels
 from regdyn.nets._product import LINE
+from regdyn.nets._prunable import PrunableArrays
 from regdyn.nets._team import Team
 from regdyn.nets.config import Progress, Snapshot
 from regdyn.nets.mlp import EPS, MOMENTUM, Architecture, Network
@@ -119,6 +120,12 @@ class Run:
         self._samples[:, :features] = self._x
         self._epoch_x, self._epoch_y = self._samples, self._y
         self._place = len(self._x)
+        self._pruner = config.make_pruner()
+        if self._pruner is not None:
+            keep = _Parameters(self._arrays.keep, self._plan)
+            self._prunable = PrunableArrays(
+                self._parameters, keep, self._arrays, a.normalized, self._test_error
+            )
 
     def _make_arrays(self) -> kernels.Arrays:
         plan, dtype = self._plan, self._dtype
@@ -138,6 +145,8 @@ class Run:
         return kernels.Arrays(
             theta=zeros(blocks * LANES),
             state=state,
+            keep=np.ones(0 if self.config.prune is None else blocks * LANES, np.bool_),
+            masked=np.zeros(blocks, np.bool_),
             gradient=zeros(tail * LANES),
             scratch=zeros(self._team.size, _up(int(np.max(plan.height * plan.row)), LANES)),
             z=zeros(units, batch),
@@ -204,19 +213,22 @@ class Run:
         self._advance(0, self._samples[:0], self._y[:0].copy(), constants, decay, 0, stop, status)
         begin = time.perf_counter()
         times = np.asarray(config.times).tolist()
+        total, since = 0.0, 0
+        failed = self._prune(0)
         records = [self._record(np.nan, 0)] if times[0] == 0 else []
         if self._architecture.normalized:
             kernels.watch(
                 self._parameters.gammas, self._numbers.threshold, 0, arrays.first_below,
                 arrays.steps_below,
             )  # fmt: skip
-        failed, total, since = "", 0.0, 0
         t = table_begin = 0
-        while t < config.steps:
+        while t < config.steps and not failed:
             if t == table_end:
                 table_begin = t
                 constants, decay, table_end = self._constants(t)
             until = times[len(records)] if len(records) < len(times) else config.steps
+            if self._pruner is not None and self._pruner.due is not None:
+                until = min(until, self._pruner.due)
             x, y = self._next_batches(min(until, table_end) - t)
             losses = self._advance(t, x, y, constants, decay, t - table_begin, stop, status)
             if status[0] == kernels.DIVERGED:
@@ -226,13 +238,16 @@ class Run:
                 break
             t += len(losses)
             total, since = total + losses.sum(), since + len(losses)
+            failed = self._prune(t)
+            if failed:
+                break
             if len(records) < len(times) and t == times[len(records)]:
                 records.append(self._record(total / since, since))
                 total, since = 0.0, 0
                 progress(Snapshot(index, t, records[-1].loss, records[-1].error, self.sparsity))
         seconds = time.perf_counter() - begin
         network = self.network
-        if not status[0] and not self._is_finite(network):
+        if not failed and not status[0] and not self._is_finite(network):
             failed = f"the network is no longer finite at step {t}"
         return TrainResult.collect(
             config=config,
@@ -240,9 +255,30 @@ class Run:
             records=records,
             first_below=arrays.first_below,
             steps_below=arrays.steps_below,
+            pruner=self._pruner,
             failed=failed,
             seconds=seconds,
         )
+
+    def _prune(self, t: int) -> str:
+        """Do what is due after step t, 0 for the start; why the run cannot go on, "" if it can."""
+        if self._pruner is None or self._pruner.due != t:
+            return ""
+        arrays, gammas = self._arrays, self._parameters.gammas
+        alive = np.abs(gammas) >= self._numbers.threshold
+        try:
+            self._pruner.act(t, self._prunable)
+        except FloatingPointError:
+            return f"the network is no longer finite at step {t}"
+        if self._architecture.normalized and t > 0:
+            # `watch` has seen the scales as they were.
+            new = alive & (np.abs(gammas) < self._numbers.threshold)
+            arrays.steps_below[new] += 1
+            arrays.first_below[new & (arrays.first_below < 0)] = t
+        return ""
+
+    def _test_error(self) -> float:
+        return self.network.error(self._x_test, self._y_test)
 
     def _is_finite(self, network: Network) -> bool:
         """Whether all of it is, and what it computes: the loss sees no averages and no last step."""
@@ -286,7 +322,7 @@ class Run:
         """What is kept of this step and of the window of `steps` steps before it, which it ends."""
         record = Record(
             loss=loss,
-            error=self.network.error(self._x_test, self._y_test),
+            error=self._test_error(),
             gamma=self._parameters.gammas.copy(),
             beta=self._parameters.betas.copy(),
             norm=self._norms(),

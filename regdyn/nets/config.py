@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -14,6 +14,10 @@ from regdyn.dynamics.optimization import OptimizationConfig
 from regdyn.errors import InvalidParameter
 from regdyn.nets.mlp import INITS
 from regdyn.nets.penalties import Penalty, Slimming, make_penalty
+from regdyn.nets.pruning.config import Pruning, make_pruning
+from regdyn.nets.pruning.importance import make_importance
+from regdyn.nets.pruning.pruner import Pruner
+from regdyn.nets.pruning.schedule import HiddenLayer
 from regdyn.parameters import check_choice, check_integer, check_number, real_array
 
 MAX_STEPS = 10**9
@@ -58,6 +62,8 @@ class NetworkConfig(OptimizationConfig, ABC):
         Samples of a step, at least 2 with normalisation.
     times
         Steps at which the run is recorded; evenly spaced ones where None, step 0 among them.
+    prune
+        What goes during training: a `Pruning`, or what `make_pruning` takes; None for nothing.
     others
         See `OptimizationConfig`.
 
@@ -85,6 +91,7 @@ class NetworkConfig(OptimizationConfig, ABC):
     penalty: str | Penalty | None = None
     batch: int = 40
     times: ArrayLike | None = None
+    prune: Pruning | str | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -96,6 +103,10 @@ class NetworkConfig(OptimizationConfig, ABC):
         self._store("init", check_choice("init", self.init, INITS))
         self._store("penalty", make_penalty(self.penalty))
         self._store("times", self._checked_times())
+        if isinstance(self.prune, str):
+            self._store("prune", make_pruning(self.prune))
+        elif not isinstance(self.prune, Pruning | None):
+            raise InvalidParameter("prune", "a Pruning or its text", self.prune)
 
     def _checked_times(self) -> NDArray[np.int64]:
         if self.times is None:
@@ -133,6 +144,46 @@ class NetworkConfig(OptimizationConfig, ABC):
     @abstractmethod
     def network(self) -> str:
         """The network in a few words, without its activation and normalisation."""
+
+    @property
+    @abstractmethod
+    def hidden_layers(self) -> tuple[HiddenLayer, ...]:
+        """The layers that can be pruned."""
+
+    @abstractmethod
+    def multiplications(self, removed: Sequence[int]) -> int:
+        """Of a forward pass, with so many units of each of the hidden layers removed."""
+
+    @property
+    def pruning(self) -> Pruning | None:
+        """What goes, which is no longer a text once the configuration is checked."""
+        assert not isinstance(self.prune, str)
+        return self.prune
+
+    def make_pruner(self) -> Pruner | None:
+        """What prunes a run; None where nothing goes."""
+        if self.pruning is None:
+            return None
+        importance = make_importance(
+            self.pruning, normalized=self.normalized, alpha=self.alpha, slope=self.slope_below
+        )
+        return Pruner(
+            self.pruning,
+            self.hidden_layers,
+            steps=self.steps,
+            seed=self.seed,
+            importance=importance,
+            multiplications=self.multiplications,
+        )
+
+    def _check_pruning(self) -> None:
+        """Whether it suits the network: a unit is gone if all of it is 0 and its activation then is."""
+        self.make_pruner()
+        silent = self.alpha == 0 and self.activation != "sigmoid"
+        if self.pruning is not None and self.pruning.removes_units and not silent:
+            why = f"psBN alpha {self.alpha:g}" if self.alpha else self.activation
+            wanted = f"used with noise or what=weights: a unit of zeros is not silent ({why})"
+            raise InvalidParameter("prune", wanted, self.pruning)
 
     @property
     def particulars(self) -> tuple[str, ...]:

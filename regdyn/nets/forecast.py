@@ -350,6 +350,8 @@ class _Past:
         if isinstance(config.penalty, Slimming):
             wanted = "of a run without a penalty on gamma, which no single weight is simulated with"
             raise InvalidParameter("result", wanted, config.penalty)
+        if config.prune is not None:
+            raise InvalidParameter("result", "of a run without pruning", config.prune)
         kept = result.times > 0
         edges = np.concatenate(([0], result.times[kept]))
         if len(edges) < 2:

@@ -22,6 +22,7 @@ from regdyn.nets._mlp_kernel import (
     OUTPUT_GRAD2,
 )
 from regdyn.nets.mlp import Network
+from regdyn.nets.pruning.pruner import Pruner
 from regdyn.nets.run_result import RunResult
 
 if TYPE_CHECKING:
@@ -118,7 +119,8 @@ class TrainResult(RunResult):
     @classmethod
     def collect(
         cls, *, config: TrainConfig, network: Network, records: Sequence[Record],
-        first_below: NDArray[np.int64], steps_below: NDArray[np.int64], failed: str, seconds: float,
+        first_below: NDArray[np.int64], steps_below: NDArray[np.int64], pruner: Pruner | None,
+        failed: str, seconds: float,
     ) -> TrainResult:  # fmt: skip
         """From what a run recorded."""
         edges = np.cumsum(config.hidden)[:-1]
@@ -139,6 +141,8 @@ class TrainResult(RunResult):
             gamma=layers("gamma"),
             beta=layers("beta"),
             norm=layers("norm"),
+            prunings=() if pruner is None else tuple(pruner.events),
+            pruned={} if pruner is None else pruner.removed,
             first_below=tuple(np.split(first_below, edges)),
             steps_below=tuple(np.split(steps_below, edges)),
             gradients=tuple(
@@ -226,7 +230,7 @@ class TrainResult(RunResult):
         """
         import xarray
 
-        variables: dict[str, Any] = self.curves() | {
+        variables: dict[str, Any] = self.curves() | self.pruning_variables(_tag) | {
             "bias": ("class", self.network.bias, {"long_name": "bias of the outputs"}),
         }  # fmt: skip
         last = len(self.network.weights)
@@ -266,3 +270,8 @@ class TrainResult(RunResult):
                 values = getattr(self.network, name)[i]
                 variables[f"{name}_{i + 1}"] = (unit, values, {"long_name": f"final {name}"})
         return xarray.Dataset(variables, {"time": self.times}, self.attributes())
+
+
+def _tag(layer: str) -> str:
+    """The number of a layer."""
+    return layer.removeprefix("layer ")

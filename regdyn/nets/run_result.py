@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from regdyn.errors import InvalidParameter
 from regdyn.files import written_whole
 from regdyn.nets import sparsity as measures
 from regdyn.nets.config import NetworkConfig
+from regdyn.nets.pruning.events import PruningEvent
 
 if TYPE_CHECKING:
     import xarray
@@ -43,6 +44,11 @@ class RunResult(ABC):
         Share of the test set that is wrong at each recorded time.
     gamma, beta, norm
         For each layer, shape (times, units): scale and shift, and the L2 norm of the weights.
+    prunings
+        What was pruned during training, event by event.
+    pruned
+        What of it is gone, by the name of the layer: masks of shape (units,), or (units, inputs) for
+        single weights.
     failed
         Why the run ended early, "" if it did not.
     seconds
@@ -58,15 +64,18 @@ class RunResult(ABC):
     gamma: tuple[NDArray, ...]
     beta: tuple[NDArray, ...]
     norm: tuple[NDArray, ...]
+    prunings: tuple[PruningEvent, ...]
+    pruned: dict[str, NDArray[np.bool_]]
     failed: str
     seconds: float
     provenance: dict[str, str]
 
     @property
     def label(self) -> str:
-        """Optimizer, decay and penalty in a few words."""
-        penalty = "" if self.config.penalty is None else f", {self.config.penalty}"
-        return f"{self.config.rule.name}, {self.config.regularization} {self.config.lam:g}{penalty}"
+        """Optimizer, decay, penalty and pruning in a few words."""
+        config = self.config
+        more = "".join(f", {word}" for word in (config.penalty, config.prune) if word is not None)
+        return f"{config.rule.name}, {config.regularization} {config.lam:g}{more}"
 
     @property
     @abstractmethod
@@ -130,6 +139,23 @@ class RunResult(ABC):
             below = np.concatenate(self.norm, axis=1) < measures.NORM_THRESHOLD
         return np.asarray(below.mean(axis=1))
 
+    @property
+    def generalization_gap(self) -> float:
+        """Accuracy on the training set minus that on the test set, at the end."""
+        return self.error - self.train_error
+
+    @property
+    def mean_instability(self) -> float | None:
+        """Of the events of pruning (bartoldson2020, section 3); None without any."""
+        if not self.prunings:
+            return None
+        return float(np.mean([event.instability for event in self.prunings]))
+
+    @property
+    def pruned_share(self) -> float:
+        """Share of the units (weights) of the pruned layers that is gone at the end."""
+        return self.prunings[-1].share if self.prunings else 0.0
+
     @cached_property
     def total(self) -> measures.LayerSparsity:
         """Every measure of sparsity over all layers."""
@@ -154,13 +180,31 @@ class RunResult(ABC):
 
     def remarks(self) -> list[str]:
         """What else there is to say of the end, a sentence each."""
-        return []
+        pruning = self.config.pruning
+        if pruning is None or not self.prunings:
+            return []
+        first, last = self.prunings[0], self.prunings[-1]
+        layers = f"{len(first.layers)} layer{'s' * (len(first.layers) > 1)}"
+        when = f"in {len(self.prunings)} events after steps {first.step} to {last.step}"
+        if first is last:
+            when = f"at once after step {first.step}"
+        did = f"Pruned {last.share:.1%} of the {pruning.what} of {layers}"
+        if not pruning.removes:
+            disturbed = sum(sum(event.chosen) for event in self.prunings)
+            did = f"Disturbed {disturbed:,} {pruning.what} of {layers}"
+        return [
+            f"{did} {when}: mean instability {self.mean_instability:.2%}, generalisation gap "
+            f"{self.generalization_gap:.2%}."
+        ]
 
     def final(self) -> dict[str, Any]:
         """The numbers of the end, ready for JSON."""
         return {
             "test_error": self.error,
             "train_error": self.train_error,
+            "generalization_gap": self.generalization_gap,
+            "mean_instability": self.mean_instability,
+            "pruned_share": self.pruned_share,
             "sparsity": self.sparsity,
             "test_error_after_removal": self.error_after_removal,
             "share_of_parameters_removed": self.share_removed,
@@ -177,6 +221,7 @@ class RunResult(ABC):
             "loss": finite(self.loss),
             "test_error": finite(self.test_error),
             "sparsity": finite(self.sparsity_over_time),
+            "prunings": [event.to_dict() for event in self.prunings],
             "final": None if self.failed else self.final(),
             "seconds": self.seconds,
             **self.provenance,
@@ -191,6 +236,36 @@ class RunResult(ABC):
             "sparsity": ("time", self.sparsity_over_time, {"long_name": "share of dead units",
                                                            "units": "1"}),
         }  # fmt: skip
+
+    def pruning_variables(self, tag: Callable[[str], str]) -> dict[str, Any]:
+        """Variables of `to_xarray` on the events of pruning, none where there are none.
+
+        `tag` is what stands for the name of a layer in those of variables.
+        """
+        if not self.prunings:
+            return {}
+
+        def over_events(name: str, text: str, **more: str) -> Any:
+            values = [getattr(event, name) for event in self.prunings]
+            dims = ("event", "pruned_layer") if isinstance(values[0], tuple) else ("event",)
+            about = {"long_name": text} | more
+            return dims, np.array(values, dtype=float if "units" in more else None), about
+
+        variables: dict[str, Any] = {
+            "event": ("event", [e.step for e in self.prunings], {"long_name": "step of the event"}),
+            "pruned_layer": ("pruned_layer", list(self.prunings[0].layers)),
+            "chosen": over_events("chosen", "units or weights that went or were disturbed"),
+            "removed": over_events("removed", "units or weights that are gone"),
+            "removed_share": over_events("share", "share that is gone", units="1"),
+            "chosen_importance": over_events("importance", "mean importance of what went", units="1"),
+            "accuracy_before": over_events("accuracy_before", "test accuracy before", units="1"),
+            "accuracy_after": over_events("accuracy_after", "test accuracy after", units="1"),
+            "instability": over_events("instability", "loss of test accuracy", units="1"),
+        }  # fmt: skip
+        for name, mask in self.pruned.items():
+            dims = (f"unit_{tag(name)}", f"input_{tag(name)}")[: mask.ndim]
+            variables[f"pruned_{tag(name)}"] = (dims, mask, {"long_name": "what is gone"})
+        return variables
 
     def attributes(self) -> dict[str, Any]:
         """Configuration and provenance for `to_xarray`."""

@@ -21,6 +21,8 @@ from regdyn.nets._team import Team, thread_arithmetic
 from regdyn.nets.config import NetworkConfig, Progress, Snapshot, nothing
 from regdyn.nets.data import Dataset, make_dataset
 from regdyn.nets.mlp import Architecture
+from regdyn.nets.pruning.budget import dense_multiplications
+from regdyn.nets.pruning.schedule import HiddenLayer
 from regdyn.nets.result import TrainResult
 
 
@@ -66,6 +68,7 @@ class TrainConfig(NetworkConfig):
             self._store(name, getattr(architecture, name))
         self._check_scales()
         self._check_batch(len(self.dataset.y_train))
+        self._check_pruning()
 
     @property
     def dataset(self) -> Dataset:
@@ -89,6 +92,17 @@ class TrainConfig(NetworkConfig):
     @property
     def normalized(self) -> bool:
         return self.architecture.normalized
+
+    @property
+    def hidden_layers(self) -> tuple[HiddenLayer, ...]:
+        return tuple(
+            HiddenLayer(name=f"layer {i}", units=units, inputs=inputs)
+            for i, (units, inputs) in enumerate(self.architecture.shapes[:-1], start=1)
+        )
+
+    def multiplications(self, removed: Sequence[int]) -> int:
+        a = self.architecture
+        return dense_multiplications((a.n_inputs, *a.hidden, a.n_classes), removed)
 
     @property
     def task(self) -> str:
@@ -186,6 +200,8 @@ def _check_memory(configs: Sequence[TrainConfig], side_by_side: int) -> None:
         numbers = 2 * a.n_inputs + sum(a.hidden) + 3 * max(a.hidden)
         activations = len(config.dataset.y_train) * numbers
         working.append(parameters * max(copies * size, 3 * size + 8) + activations * size)
+        if config.pruning is not None:  # masks, and of single weights their importance and ranking
+            working[-1] += parameters * (64 if config.pruning.what == "weights" else 4)
         records = len(np.asarray(config.times)) * sum(a.hidden) * (3 * size + 8 * N_SUMS)
         kept += parameters * size + records
     needed = sum(sorted(working)[-side_by_side:]) + kept

@@ -217,12 +217,14 @@ _REST: tuple[_Words, ...] = (
     lambda r: f"batch {r.config.batch}",
     lambda r: f"{r.config.steps:,} steps",
     lambda r: f"seed {r.config.seed}",
+    lambda r: f"pruned: {r.config.prune or 'none'}",
 )
 
 
 def _caption(results: Sequence[RunResult]) -> str:
     """What the runs have in common."""
-    return ", ".join(words(results[0]) for words in _REST if len({words(r) for r in results}) == 1)
+    shared = [words(results[0]) for words in _REST if len({words(r) for r in results}) == 1]
+    return ", ".join(word for word in shared if word != "pruned: none")
 
 
 def _title(result: RunResult, results: Sequence[RunResult]) -> str:

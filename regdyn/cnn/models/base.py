@@ -134,6 +134,9 @@ class Layer:
     counted
         Whether its units count in tables of sparsity: convolutions (mehta2019, section 2.1), and the
         hidden layers of a network without any.
+    partner
+        Index of the layer whose units its own, those of a shortcut, are summed with: they are pruned
+        with these. None for a layer that is pruned for itself.
     """
 
     name: str
@@ -142,6 +145,7 @@ class Layer:
     activation: str | None
     source: int | None
     counted: bool
+    partner: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,7 +204,15 @@ class Network(nn.Module):
         """The module of the layer's gamma and beta."""
         return None if layer.norm is None else cast(Norm, self.get_submodule(layer.norm))
 
-    def register_layer(self, path: str, *, source: int | None, counted: bool, name: str = "") -> None:
+    def register_layer(
+        self,
+        path: str,
+        *,
+        source: int | None,
+        counted: bool,
+        name: str = "",
+        partner: int | None = None,
+    ) -> None:
         """Append the block of `convolution` or `fully_connected` at `path`, or the linear map there."""
         block = self.get_submodule(path)
 
@@ -214,6 +226,7 @@ class Network(nn.Module):
             activation=member("activation"),
             source=source,
             counted=counted,
+            partner=partner,
         )
         self.layers = (*self.layers, layer)
 

@@ -94,7 +94,8 @@ class ResNet(Network):
         self.register_layer(f"{path}.conv1", source=None, counted=True)
         self.register_layer(f"{path}.conv2", source=len(self.layers) - 1, counted=True)
         if isinstance(block.shortcut, nn.Sequential):
-            self.register_layer(f"{path}.shortcut", source=None, counted=True)
+            conv2 = len(self.layers) - 1
+            self.register_layer(f"{path}.shortcut", source=None, counted=True, partner=conv2)
 
 
 def resnet(depth: int, setting: Setting) -> ResNet:

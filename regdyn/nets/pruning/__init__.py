@@ -1,0 +1,1 @@
+"""Pruning while a network trains, whatever trains it: schedule, importance, choice and record."""
