@@ -14,6 +14,7 @@ from regdyn.parameters import check_choice, check_integer, check_number
 
 if TYPE_CHECKING:
     from regdyn.nets.config import NetworkConfig
+    from regdyn.nets.pruning.config import Pruning
     from regdyn.nets.run_result import RunResult
 
 MOST_RUNS = 1000
@@ -60,6 +61,10 @@ class Run:
         return self.settings.get("model")
 
     @property
+    def prune(self) -> str:
+        return str(self.settings["prune"] or "none")
+
+    @property
     def lam(self) -> str:
         regularization = self.settings["regularization"]
         return "–" if regularization == "none" else f"{self.settings['lam']:g}"
@@ -68,7 +73,7 @@ class Run:
         """One of `COLUMNS` in words."""
         if name == "optimizer":
             return str(self.settings["optimizer"].name)
-        if name in ("lam", "width", "depth", "model"):
+        if name in ("lam", "width", "depth", "model", "prune"):
             return str(getattr(self, name))
         return str(self.settings[name])
 
@@ -83,7 +88,8 @@ class Run:
 
 
 COLUMNS = {"optimizer": "optimizer", "regularization": "decay", "lam": "lambda", "model": "model",
-           "width": "width", "depth": "depth", "batch": "batch", "seed": "seed"}  # fmt: skip
+           "width": "width", "depth": "depth", "prune": "pruned", "batch": "batch",
+           "seed": "seed"}  # fmt: skip
 """What runs may differ in, and its heading."""
 
 
@@ -173,7 +179,7 @@ def _configured(
     shared: Mapping[str, Any],
     networks: Sequence[dict[str, Any]],
 ) -> list[Run]:
-    """A run for each combination of optimizer, decay, network, batch and seed."""
+    """A run for each combination of optimizer, decay, network, pruning, batch and seed."""
     rules, regularizations, lams = make_decays(dict(options))
     # Without decay its strength makes no difference.
     decays = [
@@ -182,15 +188,17 @@ def _configured(
         for lam in (lams[:1] if regularization == "none" else lams)
     ]
     examples = len(shared["data"].y_train)
+    prunings = _prunings(options["prune"])
     batches = _batches(options["batch"], examples)
     seeds = _seeds(options["seed"])
-    count = len(rules) * len(decays) * len(networks) * len(batches) * len(seeds)
+    count = len(rules) * len(decays) * len(networks) * len(prunings) * len(batches) * len(seeds)
     if count > MOST_RUNS:
         more = f"{MOST_RUNS} or more" if len(seeds) > MOST_RUNS else count
         raise InvalidParameter("seed", f"such that there are at most {MOST_RUNS} runs", more)
     runs, refusals = [], []
-    for rule, decay, network, batch, seed in product(rules, decays, networks, batches, seeds):
-        own = {"optimizer": rule, "batch": batch, "seed": seed, **decay, **network}
+    each = product(rules, decays, networks, prunings, batches, seeds)
+    for rule, decay, network, pruning, batch, seed in each:
+        own = {"optimizer": rule, "prune": pruning, "batch": batch, "seed": seed, **decay, **network}
         if options["every"] is not None:
             own["times"] = _times(options["every"], shared["steps"], max(1, examples // max(1, batch)))
         run = Run({**shared, **own})
@@ -224,6 +232,13 @@ def _models(text: str) -> list[str]:
         else:
             models.append(part)
     return models
+
+
+def _prunings(texts: Sequence[str] | None) -> list[Pruning | None]:
+    """Each once, None for a run without."""
+    from regdyn.nets.pruning.config import make_pruning
+
+    return list(dict.fromkeys(make_pruning(text) for text in texts or ["none"]))
 
 
 def _integers(name: str, text: str, low: int, high: int) -> list[int]:
