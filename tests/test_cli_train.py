@@ -135,12 +135,13 @@ def test_help_names_every_choice(capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_examples_in_the_help_work(capsys: pytest.CaptureFixture[str]) -> None:
     (text,) = re.findall(r"Example: (.*?) Options", help_text(capsys))
     examples = [example.strip() for example in text.split("regdyn ")[1:]]
-    assert len(examples) == 2
+    assert len(examples) == 3
     shown = []
     for example in examples:
         assert main(shlex.split(example)) == 0
         shown.append(capsys.readouterr().out)
     assert len(rows(shown[0])) == 2 and "basicnet:width=0.25" in shown[1]
+    assert [row[3].partition(":")[0] for row in rows(shown[2])] == ["none", "smallest", "largest"]
 
 
 def test_quiet_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
@@ -268,6 +269,53 @@ def test_plot(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert target.read_bytes()[:4] == b"\x89PNG"
 
 
+# --- Pruned runs ----------------------------------------------------------------------------------
+
+PRUNED = ["--prune", "none", "--prune", "largest:rate=0.25", "--prune", "random:noise=zeroing,hold=9"]
+
+
+def test_a_row_for_each_pruning(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(capsys, *PRUNED, "--seed", "0:2", *SMALL)
+    assert (code, err) == (0, NOTE)
+    none, largest, noise = rows(out)
+    assert none[3] == "none" and largest[3] == "largest:fraction=0.5,rate=0.25"
+    assert noise[3] == "random:fraction=0.5,noise=zeroing,hold=9"
+    drops = [100 * trained(prune=largest[3], seed=seed).mean_instability for seed in (0, 1)]
+    error = statistics.stdev(drops) / 2**0.5
+    assert f"{statistics.mean(drops):.2f} ± {error:.2f} %" in " ".join(largest)
+    assert "instability: mean loss of test accuracy at an event of pruning" in out
+    assert none[none.index("–") - 1] == "%", "no event, no instability"
+
+
+def test_one_pruned_run(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, *PRUNED[2:4], *SMALL)
+    result = trained(prune="largest:rate=0.25")
+    assert code == 0 and result.mean_instability is not None
+    assert ", seed 0, pruned largest:fraction=0.5,rate=0.25\n" in out
+    assert (
+        f"Pruned 50.0% of the units of 2 layers in 2 events after steps 6 to 45: mean instability "
+        f"{result.mean_instability:.2%}, generalisation gap {result.error - result.train_error:.2%}.\n"
+    ) in out
+
+
+def test_pruned_runs_as_csv_json_and_files(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    code, out, _ = run(capsys, *PRUNED, "--csv", "--out", str(tmp_path / "x.nc"), *SMALL)
+    table = list(csv.DictReader(io.StringIO(out)))
+    result = trained(prune="largest:rate=0.25")
+    assert code == 0
+    assert [row["prune"].partition(":")[0] for row in table] == ["none", "largest", "random"]
+    assert [row["pruning_events"] for row in table] == ["0", "2", "6"], "at most a unit of 6 a time"
+    assert [row["pruned_share"] for row in table] == ["0.0", "0.5", "0.0"]
+    assert table[0]["mean_instability"] == ""
+    assert float(table[1]["mean_instability"]) == result.mean_instability
+    assert float(table[1]["generalization_gap"]) == result.error - result.train_error
+    with xarray.open_datatree(tmp_path / "x.nc", engine="h5netcdf") as tree:
+        assert tree["run_1"]["removed"].values.tolist() == [[3, 3], [6, 6]]
+    shown = json.loads(run(capsys, *PRUNED, "--json", *SMALL)[1])["results"]
+    assert shown[1]["config"]["prune"]["rate"] == 0.25 and shown[0]["config"]["prune"] is None
+    assert [event["step"] for event in shown[1]["prunings"]] == [6, 45]
+
+
 # --- What goes wrong ------------------------------------------------------------------------------
 
 DIVERGING = ["--opt", "sgd", "--norm", "none", "--lr", "1e6"]
@@ -355,6 +403,13 @@ BAD = {
     "--opt sgd --beta1 0.9": r"--beta1 must be used with an optimizer that has it \(adam, ",
     "--reg l3": "--reg must be one of none, l2",
     "--steps 0": r"--steps must be an integer in \[1, ",
+    "--prune smalest": "--prune must be one of smallest, .*nearest: smallest",
+    "--prune smallest:fraction=1": r"--prune must be smallest .* fraction must be in \(0, 1\), got 1$",
+    "--prune smallest --prune largest:x=1": "--prune must be largest .* KEY must be one of what, ",
+    "--prune largest:start=61": r"--prune must be such that start and end .* in \[0, 60\], got largest",
+    "--prune largest:layers=C1": "--prune must be such that layers are among layer1, layer2, or last1",
+    "--prune largest --psbn-alpha 0.1": "--prune must be used with noise or what=weights: .*psBN",
+    "--prune largest:importance=ebn --norm none": "--prune must be such that importance is l1 or l2",
     "--steps 1e12": r"--steps must be an integer in \[1, 1000000000\], got 1e12",
     "--data digitz": "--data must be one of digits, .*nearest: digits",
     "--data nothere.npz": "--data must be a readable .npz file of real numbers, got nothere.npz",

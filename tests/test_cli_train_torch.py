@@ -110,6 +110,25 @@ def test_penalties(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert code == 2 and err.startswith("Error: --penalty must be none or group-lasso:STRENGTH without")
 
 
+def test_prunings(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    several = ["--prune", "none", "--prune", "largest:layers=last1,retrain=10", "--csv"]
+    kept = [*several, "--checkpoint", str(tmp_path / "kept")]
+    code, out, _ = run(capsys, *SMALL, *kept)
+    none, largest = list(csv.DictReader(io.StringIO(out)))
+    same = trained(prune="largest:layers=last1,retrain=10")
+    assert code == 0 and (none["prune"], none["pruning_events"]) == ("none", "0")
+    assert largest["prune"] == "largest:fraction=0.5,layers=last1,retrain=10"
+    assert float(largest["mean_instability"]) == same.mean_instability
+    assert largest["pruned_share"] == "0.5" and largest["pruning_events"] == "3"
+
+    def numbers(text: str) -> list[dict[str, str]]:
+        return [row | {"seconds": ""} for row in csv.DictReader(io.StringIO(text))]
+
+    assert numbers(run(capsys, *SMALL, *kept, "--resume")[1]) == numbers(out)
+    code, out, _ = run(capsys, *SMALL, *several[2:4])
+    assert code == 0 and "Pruned 50.0% of the units of 1 layer in 3 events after steps 4 to 24" in out
+
+
 def test_columns_are_those_of_the_numpy_network(capsys: pytest.CaptureFixture[str]) -> None:
     def header(*arguments: str) -> str:
         return run(capsys, *arguments, "--csv")[1].splitlines()[0]

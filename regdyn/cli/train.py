@@ -72,6 +72,13 @@ def _options() -> list[inspect.Parameter]:
         option("0", str, "--seed", "Of the initial weights and the order of the samples, in [0, 2^64); "
                "several with commas or as FROM:TO (0:5 for 0 to 4).", metavar="N"),
         option("float32", str, "--dtype", "float64 or float32.", metavar="NAME"),
+        option(None, list[str] | None, "--prune", "Prune while training: smallest, random, largest, or "
+               "decile0 to decile9, with settings: largest:fraction=0.5,start=STEP,end=STEP,retrain=N. "
+               "Keys: what=units|weights, importance=ebn|l1|l2|gamma, fraction or flops (shares that "
+               "go), scope=layer|global, layers=NAME+NAME or last4, start, end, retrain (steps between "
+               "events) or rate (share that goes at each), noise=zeroing|gaussian with hold=STEPS in "
+               "place of removal. Repeat it for a run with each; none is a run without.",
+               metavar="TEXT"),
         option("1e-3", str, "--threshold", "A unit with |gamma| below it counts as dead; above 0.",
                metavar="X"),
         *_torch_run_options(),
@@ -124,14 +131,16 @@ def _torch_run_options() -> list[inspect.Parameter]:
 def train(**options: Any) -> int:
     """Train a network and see which of its units die.
 
-    Ends with 1 if a run fails. Several optimizers, decays, penalties, networks, batches and seeds make
-    a run for each combination.
+    Ends with 1 if a run fails. Several optimizers, decays, penalties, networks, prunings, batches and
+    seeds make a run for each combination.
 
     Example:
 
       regdyn train --opt adam,sgd --lam 1e-3 --width 32 --steps 500
 
       regdyn train --backend torch --model basicnet:width=0.25 --steps 200
+
+      regdyn train --prune none --prune smallest --prune largest:rate=0.25 --width 32 --steps 500
     """
     from regdyn.nets.run_result import save_runs, training_format
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -15,6 +16,7 @@ from regdyn.parameters import check_choice, check_integer, check_number
 if TYPE_CHECKING:
     from regdyn.nets.config import NetworkConfig
     from regdyn.nets.penalties import Penalty
+    from regdyn.nets.pruning.config import Pruning
     from regdyn.nets.run_result import RunResult
 
 MOST_RUNS = 1000
@@ -61,6 +63,10 @@ class Run:
         return self.settings.get("model")
 
     @property
+    def prune(self) -> str:
+        return str(self.settings["prune"] or "none")
+
+    @property
     def lam(self) -> str:
         regularization = self.settings["regularization"]
         return "–" if regularization == "none" else f"{self.settings['lam']:g}"
@@ -73,7 +79,7 @@ class Run:
         """One of `COLUMNS` in words."""
         if name == "optimizer":
             return str(self.settings["optimizer"].name)
-        if name in ("lam", "penalty", "width", "depth", "model"):
+        if name in ("lam", "penalty", "width", "depth", "model", "prune"):
             return str(getattr(self, name))
         return str(self.settings[name])
 
@@ -88,7 +94,7 @@ class Run:
 
 
 COLUMNS = {"optimizer": "optimizer", "regularization": "decay", "lam": "lambda", "penalty": "penalty",
-           "model": "model", "width": "width", "depth": "depth", "batch": "batch",
+           "model": "model", "width": "width", "depth": "depth", "prune": "pruned", "batch": "batch",
            "seed": "seed"}  # fmt: skip
 """What runs may differ in, and its heading."""
 
@@ -179,7 +185,7 @@ def _configured(
     shared: Mapping[str, Any],
     networks: Sequence[dict[str, Any]],
 ) -> list[Run]:
-    """A run for each combination of optimizer, decay, penalty, network, batch and seed."""
+    """A run for each combination of optimizer, decay, penalty, network, pruning, batch and seed."""
     rules, regularizations, lams = make_decays(dict(options))
     # Without decay its strength makes no difference.
     decays = [
@@ -189,17 +195,20 @@ def _configured(
     ]
     examples = len(shared["data"].y_train)
     penalties = _penalties(options["penalty"])
+    prunings = _prunings(options["prune"])
     batches = _batches(options["batch"], examples)
     seeds = _seeds(options["seed"])
-    count = len(rules) * len(decays) * len(penalties) * len(networks) * len(batches) * len(seeds)
+    choices: tuple[Sequence[Any], ...] = (
+        rules, decays, penalties, networks, prunings, batches, seeds,
+    )  # fmt: skip
+    count = math.prod(map(len, choices))
     if count > MOST_RUNS:
         more = f"{MOST_RUNS} or more" if len(seeds) > MOST_RUNS else count
         raise InvalidParameter("seed", f"such that there are at most {MOST_RUNS} runs", more)
     runs, refusals = [], []
-    for rule, decay, penalty, network, batch, seed in product(
-        rules, decays, penalties, networks, batches, seeds
-    ):
-        own = {"optimizer": rule, "penalty": penalty, "batch": batch, "seed": seed, **decay, **network}
+    for rule, decay, penalty, network, pruning, batch, seed in product(*choices):
+        own = {"optimizer": rule, "penalty": penalty, "prune": pruning, "batch": batch, "seed": seed}
+        own |= {**decay, **network}
         if options["every"] is not None:
             own["times"] = _times(options["every"], shared["steps"], max(1, examples // max(1, batch)))
         run = Run({**shared, **own})
@@ -239,6 +248,13 @@ def _models(text: str) -> list[str]:
         else:
             models.append(part)
     return models
+
+
+def _prunings(texts: Sequence[str] | None) -> list[Pruning | None]:
+    """Each once, None for a run without."""
+    from regdyn.nets.pruning.config import make_pruning
+
+    return list(dict.fromkeys(make_pruning(text) for text in texts or ["none"]))
 
 
 def _integers(name: str, text: str, low: int, high: int) -> list[int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from regdyn.cli.options import print_table
@@ -46,17 +46,20 @@ def _csv_row(run: Run) -> dict[str, Any]:
         "depth": run.depth,
         "activation": settings["activation"],
         "norm": settings["norm"] if run.config is None else run.config.norm,
+        "prune": run.prune,
         **{name: settings[name] for name in ("batch", "steps", "seed")},
         "failed": run.failed,
     }
     names = ("loss", "test_error", "train_error", "dead", "share_removed", "error_after_removal",
-             "ensemble_error", "seconds")  # fmt: skip
+             "ensemble_error", "generalization_gap", "pruning_events", "mean_instability",
+             "pruned_share", "seconds")  # fmt: skip
     numbers: tuple[float | None, ...] = (None,) * len(names)
     if result is not None:
         numbers = (
             float(result.loss[-1]), result.error, result.train_error, result.sparsity,
             result.share_removed, result.error_after_removal, _ensemble_error(result),
-            result.seconds,
+            result.generalization_gap, len(result.prunings), result.mean_instability,
+            result.pruned_share, result.seconds,
         )  # fmt: skip
     return row | dict(zip(names, numbers)) | _measures(None if result is None else result.total)
 
@@ -105,6 +108,8 @@ def _describe(run: Run, differing: Sequence[str] = ()) -> Iterator[str]:
     words = [f"batch {config.batch}"] if "batch" not in differing else []
     words += [f"{config.steps} steps", str(config.schedule), config.dtype]
     words += [f"seed {config.seed}"] if "seed" not in differing else []
+    if config.prune is not None and "prune" not in differing:
+        words.append(f"pruned {config.prune}")
     words += config.particulars
     yield ", ".join(words)
 
@@ -198,13 +203,11 @@ def print_runs(console: Console, runs: Sequence[Run], seconds: float) -> None:
     failing = any(run.failed for run in runs)
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for name in shown:
-        left = name in ("optimizer", "regularization", "penalty", "model")
-        justify: Any = "left" if left else "right"
+        text = name in ("optimizer", "regularization", "penalty", "model", "prune")
+        justify: Any = "left" if text else "right"
         table.add_column(COLUMNS[name], no_wrap=True, justify=justify)
-    headings = ["loss", "test error", "dead", "removed", "error without them"]
-    voted = any(_ensemble_error(result) is not None for result in results)
-    headings += ["ensemble error"] if voted else []
-    for heading in (["seeds"] if over_seeds else []) + headings:
+    cells_of = {heading: cell for heading, cell in _CELLS.items() if _said(heading, results)}
+    for heading in (["seeds"] if over_seeds else []) + [*cells_of]:
         table.add_column(heading, justify="right", no_wrap=True)
     if failing:
         table.add_column("failed", max_width=72)
@@ -213,45 +216,36 @@ def print_runs(console: Console, runs: Sequence[Run], seconds: float) -> None:
         cells = [*names]
         if over_seeds:
             cells.append(f"{len(done)}" if len(done) == len(group) else f"{len(done)} of {len(group)}")
-        cells += _cells(done)[: len(headings)]
+        cells += [cell(done) if done else "–" for cell in cells_of.values()]
         if failing:
             reasons = list(dict.fromkeys(run.failed for run in group if run.failed))
             more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
             cells.append(reasons[0] + more if reasons else "")
         table.add_row(*cells)
     print_table(console, table)
-    lines = [_legend(results[0], over_seeds)]
+    lines = [_legend(results[0], over_seeds, _said("instability", results))]
     steps = sum(result.config.steps for result in results if not result.failed)
     lines.append(f"{len(runs)} runs, {seconds:.1f} s, {steps / seconds:,.0f} steps/s in all.")
     console.print("\n".join(lines), highlight=False, soft_wrap=True)
 
 
-def _legend(result: RunResult, over_seeds: bool) -> str:
+def _legend(result: RunResult, over_seeds: bool, pruned: bool) -> str:
     dead = (
         f"with |gamma| < {result.config.threshold:g}"
         if result.config.normalized
         else "dead by the norm of their weights"
     )
     spread = "; means over the seeds ± standard error" if over_seeds else ""
+    drop = (
+        "; instability: mean loss of test accuracy at an event of pruning; gap: test error minus "
+        "training error"
+        if pruned
+        else ""
+    )
     return (
         f"Dead: share of the hidden units {dead}; removed: share of the parameters that goes with "
-        f"them{spread}."
+        f"them{drop}{spread}."
     )
-
-
-def _cells(results: Sequence[RunResult]) -> list[str]:
-    """Loss, test error, dead units, removed parameters, error without them and of the ensemble."""
-    if not results:
-        return ["–"] * 6
-    voted = [error for error in map(_ensemble_error, results) if error is not None]
-    return [
-        f"{sum(float(result.loss[-1]) for result in results) / len(results):.3g}",
-        _percent([result.error for result in results], 2),
-        _percent([result.sparsity for result in results], 1),
-        _percent([result.share_removed for result in results], 1),
-        _percent([result.error_after_removal for result in results], 2),
-        _percent(voted, 2) if voted else "–",
-    ]
 
 
 def _ensemble_error(result: RunResult) -> float | None:
@@ -267,3 +261,30 @@ def _percent(shares: Sequence[float], digits: int) -> str:
         return f"{shares[0]:.{digits}%}"
     error = stdev(shares) / len(shares) ** 0.5
     return f"{100 * mean(shares):.{digits}f} ± {100 * error:.{digits}f} %"
+
+
+_CELLS: Mapping[str, Callable[[Sequence[RunResult]], str]] = {
+    "loss": lambda rs: f"{sum(float(r.loss[-1]) for r in rs) / len(rs):.3g}",
+    "test error": lambda rs: _percent([r.error for r in rs], 2),
+    "gap": lambda rs: _percent([r.generalization_gap for r in rs], 2),
+    "instability": lambda rs: _known([r.mean_instability for r in rs]),
+    "dead": lambda rs: _percent([r.sparsity for r in rs], 1),
+    "removed": lambda rs: _percent([r.share_removed for r in rs], 1),
+    "error without them": lambda rs: _percent([r.error_after_removal for r in rs], 2),
+    "ensemble error": lambda rs: _known([_ensemble_error(r) for r in rs]),
+}
+"""What `print_runs` says of the runs of a row that did not fail, by its heading."""
+
+
+def _known(shares: Sequence[float | None]) -> str:
+    known = [share for share in shares if share is not None]
+    return _percent(known, 2) if known else "–"
+
+
+def _said(heading: str, results: Sequence[RunResult]) -> bool:
+    """Whether that column has anything to say."""
+    if heading in ("gap", "instability"):
+        return any(result.prunings for result in results)
+    if heading == "ensemble error":
+        return any(_ensemble_error(result) is not None for result in results)
+    return True

@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import betaincinv, ndtri, stdtrit
 
+from regdyn.errors import InvalidParameter
+
 Array = NDArray[np.float64]
 Interval = Callable[[float], tuple[Array, Array]]
 
@@ -120,6 +122,43 @@ def share(successes: ArrayLike, n: int) -> Estimate:
         return low, high
 
     return Estimate(k / n, interval, n)
+
+
+def correlation(x: ArrayLike, y: ArrayLike) -> Estimate:
+    r"""Pearson's correlation of pairs, its interval by Fisher's (1921) transformation.
+
+    .. math::
+        \tanh\left(\operatorname{artanh} r \pm z_{1 - \alpha / 2} / \sqrt{n - 3}\right)
+
+    Parameters
+    ----------
+    x, y
+        Shape (n,) or (n, points), the pairs along the first axis, n at least 4.
+
+    Raises
+    ------
+    InvalidParameter
+        For other shapes, and for an x or y that does not vary.
+    """
+    pairs = [np.asarray(values, dtype=float) for values in (x, y)]
+    n = len(pairs[0])
+    if pairs[0].shape != pairs[1].shape or n < 4:
+        wanted = "at least 4 pairs with y, of the same shape"
+        raise InvalidParameter("x", wanted, f"shapes {pairs[0].shape} and {pairs[1].shape}")
+    centred = [values.reshape(n, -1) - values.reshape(n, -1).mean(axis=0) for values in pairs]
+    norms = [np.sqrt((values**2).sum(axis=0)) for values in centred]
+    for name, norm in zip("xy", norms):
+        if not np.all(norm > 0):
+            raise InvalidParameter(name, "varying")
+    r = np.clip((centred[0] * centred[1]).sum(axis=0) / (norms[0] * norms[1]), -1, 1)
+
+    def interval(alpha: float) -> tuple[Array, Array]:
+        with np.errstate(divide="ignore"):  # all pairs on a line
+            z = np.arctanh(r)
+        half = -ndtri(alpha / 2) / np.sqrt(n - 3)
+        return np.tanh(z - half), np.tanh(z + half)
+
+    return Estimate(r, interval, n)
 
 
 def joined(*estimates: Estimate) -> Estimate:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from regdyn import theorems
-from regdyn.errors import OutsideDomain
+from regdyn.errors import InvalidParameter, OutsideDomain
 from regdyn.theorems import closure, estimates
 from regdyn.theorems.base import Assumption, Range, closed_form, require
 from regdyn.theorems.estimates import Estimate
@@ -52,6 +52,44 @@ def test_intervals_cover_as_stated(kind: str, alpha: float) -> None:
     # Those of order statistics and of Clopper and Pearson cover a little more; the normal
     # approximation for a std of skewed samples a little less.
     assert 1 - alpha - 4 * error - 0.01 < covered < 1 - alpha + 4 * error + 0.3 * alpha
+
+
+RHO = 0.6
+
+
+def correlation_coverage(truth: float, n: int, alpha: float) -> float:
+    """Of intervals from n normal pairs of correlation RHO."""
+    rng = np.random.default_rng(2)
+    x = rng.normal(size=(n, 4000))
+    y = RHO * x + np.sqrt(1 - RHO**2) * rng.normal(size=(n, 4000))
+    low, high = estimates.correlation(x, y).interval(alpha)
+    return float(np.mean((low <= truth) & (truth <= high)))
+
+
+@pytest.mark.parametrize("alpha", [0.05, 0.2])
+@pytest.mark.parametrize("n", [12, 60])
+def test_intervals_of_correlations_cover_as_stated(n: int, alpha: float) -> None:
+    covered = correlation_coverage(RHO, n, alpha)
+    assert abs(covered - (1 - alpha)) < 4 * np.sqrt(alpha * (1 - alpha) / 4000) + 0.005
+    assert correlation_coverage(0.9, n, alpha) < 0.6, "a wrong value is not covered"
+
+
+def test_correlation_is_pearsons() -> None:
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=(20, 2))
+    y = x + rng.normal(size=(20, 2))
+    estimate = estimates.correlation(x, y)
+    low, high = estimate.interval(0.1)
+    for i in range(2):
+        exact = stats.pearsonr(x[:, i], y[:, i])
+        assert np.isclose(estimate.value[i], exact.statistic, rtol=1e-12)
+        assert np.allclose((low[i], high[i]), exact.confidence_interval(0.9), rtol=1e-12)
+    assert estimates.correlation(x[:, 0], y[:, 0]).value.shape == (1,)
+    line = estimates.correlation([1, 2, 3, 4], [2, 4, 6, 8])
+    assert line.value[0] == pytest.approx(1) == line.interval(0.05)[0][0]
+    for bad in (([1, 2, 3], [1, 2, 3]), ([1, 2, 3, 4], [1, 2, 3]), ([1, 1, 1, 1], [1, 2, 3, 4])):
+        with pytest.raises(InvalidParameter, match="x must be"):
+            estimates.correlation(*bad)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -24,7 +24,7 @@ class PruningEvent:
     share
         Share of all units (weights) of these layers that is gone after it.
     importance
-        Mean importance of what was chosen, by the measure that chose it; None where nothing was.
+        Mean importance of what was chosen, by the measure that chose it.
     accuracy_before, accuracy_after
         Share of the test set that is right, in evaluation mode.
     """
@@ -34,7 +34,7 @@ class PruningEvent:
     chosen: tuple[int, ...]
     removed: tuple[int, ...]
     share: float
-    importance: float | None
+    importance: float
     accuracy_before: float
     accuracy_after: float
 

@@ -149,9 +149,11 @@ class Pruner:
                 self._hold(i, until > t, network)
 
     def _prune(self, t: int, event: Event, network: Prunable) -> None:
-        before = 1 - network.test_error()
         values = [self._values(i, network.numbers(layer)) for i, layer in enumerate(self.plan.layers)]
         chosen = self._choose(t, event, values)
+        if not any(mask.any() for mask in chosen):
+            return
+        before = 1 - network.test_error()
         for i, mask in enumerate(chosen):
             if mask.any():
                 self._strike(i, mask, t, network)
@@ -164,7 +166,7 @@ class Pruner:
                 chosen=tuple(int(np.count_nonzero(mask)) for mask in chosen),
                 removed=removed,
                 share=sum(removed) / sum(self.plan.sizes),
-                importance=float(picked.mean()) if len(picked) else None,
+                importance=float(picked.mean()),
                 accuracy_before=before,
                 accuracy_after=1 - network.test_error(),
             )
