@@ -92,8 +92,8 @@ class Outlook:
         ]
         if self.revived is not None and self.of_silent:
             changes.append(
-                f"psBN (alpha {ALPHA:g}, {self.psbn_decay}) lets {self.revived} of the "
-                f"{self.of_silent} that practically never fire fire again"
+                f"psBN (alpha {ALPHA:g}, {self.psbn_decay}) wakes {self.revived} of the "
+                f"{self.of_silent} that practically never fire"
             )
         words.append(f"What would change it: {'; '.join(changes)}.")
         if not self.monotone:
@@ -109,6 +109,7 @@ class Outlook:
             "lam": now.lam,
             "regularization": now.regularization,
             "sigma": now.sigma,
+            "schedule": now.scheduled,
             "steps": now.steps,
             "threshold": now.threshold,
             "cross": vars(self.counts),
