@@ -186,7 +186,7 @@ class Counts:
 
     def words(self) -> str:
         """In short; what is below in the end only where that is another number."""
-        words = f"{self.idle} and at most {self.at_most}"
+        words = f"{self.idle:,} and at most {self.at_most:,}"
         if abs(self.at_most_below - self.at_most) > max(1, 0.1 * self.at_most):
-            words += f" ({self.idle_below:.0f} and {self.at_most_below:.0f} at the end)"
+            words += f" ({self.idle_below:,.0f} and {self.at_most_below:,.0f} at the end)"
         return words
