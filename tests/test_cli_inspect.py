@@ -257,10 +257,28 @@ def test_a_network_without_batch_normalisation(
     assert code == 0 and "norm" in out and "conv2" in out and "|gamma|" not in out
     assert "Note: There is no batch normalisation with a scale" in err
     assert "There is no batch normalisation" in Path("a.html").read_text()
+    (folder / "user_code.py").write_text("from zoo import Unnormalized as network\n")
+    options = ["--model", "user_code:network", "--data", "images.npz", "--html", "b.html"]
+    code, out, err = run(capsys, "plain.pt", *options)
+    assert code == 0 and "Measured on images.npz" in out and "universality" not in out
+    assert "<h2>On data</h2>" in Path("b.html").read_text()
     for options in (["--plot", "a.png"], ["--steps", "10"]):
         code, out, err = run(capsys, "plain.pt", *options)
         assert (code, out) == (2, "") and "used with a network that has batch normalisation" in err
     assert not Path("a.png").exists()
+
+
+def test_a_network_of_nothing_but_nan(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+    ruined = {
+        name: torch.full_like(value, float("nan")) if value.is_floating_point() else value
+        for name, value in network().state_dict().items()
+    }
+    torch.save(ruined, "ruined.pt")
+    code, out, err = run(capsys, "ruined.pt", "--html", "a.html", "--steps", "5")
+    assert code == 1 and "–" in out and "Warning: NaN or infinity in conv1.weight (216)" in err
+    assert "<svg" not in Path("a.html").read_text()
+    code, out, err = run(capsys, "ruined.pt", "--plot", "a.png")
+    assert (code, out) == (2, "") and "normalisation with finite numbers" in err
 
 
 def test_parts_of_a_file(capsys: pytest.CaptureFixture[str], folder: Path) -> None:

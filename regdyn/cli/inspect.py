@@ -106,16 +106,15 @@ def inspect(**options: Any) -> int:
     saved = load_tensors(get("file"), get("part"))
     measured = None if get("data") is None else _measure(saved, options)
     found = look(saved, threshold=get("threshold"), alpha=get("psbn_alpha"), measured=measured)
-    if get("plot") is not None and not found.normalized:
-        raise InvalidParameter("plot", "used with a network that has batch normalisation")
+    picture = None if get("plot") is None else found.plot()
     if get("steps") is not None:
         found = _look_ahead(found, options)
     if suffix is not None:
         found.save(get("out"), force=get("force"))
-    if get("plot") is not None:
+    if picture is not None:
         from regdyn.plots import save_figure
 
-        save_figure(found.plot(), get("plot"), get("force"))
+        save_figure(picture, get("plot"), get("force"))
     if get("html") is not None:
         from regdyn.doctor.page import save_html
 

@@ -18,14 +18,19 @@ def print_inspection(console: Console, found: Inspection) -> None:
     """A row for each layer and one for all, why filters are dead, and what is predicted."""
     from regdyn.doctor.tables import caption, measured_table, scale_table
 
-    console.print(caption(found), highlight=False, soft_wrap=True)
+    def say(text: str) -> None:
+        # Names of files and layers are no markup.
+        console.print(text, highlight=False, soft_wrap=True, markup=False)
+
+    say(caption(found))
     print_table(console, _table(*scale_table(found)))
-    console.print(found.why(), highlight=False, soft_wrap=True)
+    say(found.why())
     if found.measured is not None:
-        console.print("\n" + found.measured.words(), highlight=False, soft_wrap=True)
-        print_table(console, _table(*measured_table(found)))
+        say("\n" + found.measured.words())
+        if found.measured_total is not None:
+            print_table(console, _table(*measured_table(found)))
     for outlook in found.outlooks:
-        console.print("\n" + "\n".join(outlook.lines()), highlight=False, soft_wrap=True)
+        say("\n" + "\n".join(outlook.lines()))
 
 
 def _table(headings: list[str], rows: list[list[str]]) -> Any:
@@ -43,7 +48,6 @@ def _table(headings: list[str], rows: list[list[str]]) -> Any:
     for row in rows:
         if row[0] == "total":
             table.add_section()
-        # Names of layers are no markup.
         table.add_row(*map(Text, row))
     return table
 

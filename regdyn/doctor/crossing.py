@@ -55,10 +55,24 @@ class Circumstances:
     def words(self) -> str:
         """In a few words."""
         decay = "no decay" if self.regularization == "none" else f"{self.regularization} {self.lam:g}"
+        factors = "" if self.scheduled is None else " x {:g} to {:g}".format(*self.scheduled)
         return (
-            f"{self.optimizer.name}, {decay} (learning rate {self.optimizer.lr:g}, gradient noise "
-            f"{self.sigma:.2g})"
+            f"{self.optimizer.name}, {decay} (learning rate {self.optimizer.lr:g}{factors}, gradient "
+            f"noise {self.sigma:.2g})"
         )
+
+    @property
+    def scheduled(self) -> tuple[float, float] | None:
+        """Factors on the learning rate at the first and at the last step; None for a constant one."""
+        if self.schedule is None:
+            return None
+        ends = np.array([1, self.steps])
+        if callable(self.schedule):
+            first, last = np.asarray(self.schedule(ends), dtype=float).tolist()
+        else:
+            given = np.atleast_1d(np.asarray(self.schedule, dtype=float))
+            first, last = given[np.minimum(ends, len(given)) - 1].tolist()
+        return first, last
 
     def predict(self, scale: float) -> Prediction:
         """What becomes of one scale."""
@@ -172,7 +186,7 @@ class Counts:
 
     def words(self) -> str:
         """In short; what is below in the end only where that is another number."""
-        words = f"{self.idle} and at most {self.at_most}"
+        words = f"{self.idle:,} and at most {self.at_most:,}"
         if abs(self.at_most_below - self.at_most) > max(1, 0.1 * self.at_most):
-            words += f" ({self.idle_below:.0f} and {self.at_most_below:.0f} at the end)"
+            words += f" ({self.idle_below:,.0f} and {self.at_most_below:,.0f} at the end)"
         return words

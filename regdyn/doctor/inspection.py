@@ -126,6 +126,11 @@ class Inspection:
         seen = [layer for layer in known if layer.universality is not None]
         return sparsity.total(seen) if seen else None
 
+    @property
+    def drawable(self) -> bool:
+        """Whether there is a filter with a finite gamma and beta."""
+        return self.normalized and self.total is not None
+
     # What it says
 
     def why(self) -> str:
@@ -337,12 +342,13 @@ class Inspection:
         Raises
         ------
         InvalidParameter
-            For a network without batch normalisation.
+            Unless it is `drawable`.
         """
         from regdyn.plots import plot_scale_plane
 
-        if not self.normalized:
-            raise InvalidParameter("plot", "used with a network that has batch normalisation")
+        if not self.drawable:
+            wanted = "used with a network that has batch normalisation with finite numbers"
+            raise InvalidParameter("plot", wanted)
         planes = [
             (layer.name, layer.gamma[layer.finite], layer.beta[layer.finite])
             for layer in self.layers
@@ -397,7 +403,8 @@ def inspect(
 ) -> Inspection:
     """Look for dead filters in the tensors of a network, whatever its architecture.
 
-    Layers are found by `find_layers`. Filters with NaN or infinity are counted and left out.
+    Layers are found by `find_layers`. Filters with NaN or infinity are counted and left out. E[BN] is
+    that of ReLU, in a checkpoint of regdyn that of its own activation.
 
     Parameters
     ----------

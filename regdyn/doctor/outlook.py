@@ -77,14 +77,14 @@ class Outlook:
         idle = f"no filter above {now.threshold:g} is idle"
         if self.of_idle:
             idle = (
-                f"{counts.idle} of the {self.of_idle} idle filters (above {now.threshold:g}, "
+                f"{counts.idle:,} of the {self.of_idle:,} idle filters (above {now.threshold:g}, "
                 f"practically never firing) fall below {now.threshold:g}"
             )
         reach = "" if self.reach is None else f" (|gamma| up to {self.reach:.3g})"
         words = [
             f"Within {now.steps:,} further steps of {now.words}: {idle}; of all {self.of_all:,} above, "
-            f"at most {counts.at_most:,} do{reach}. Below at the end: {counts.idle_below:.0f}, at most "
-            f"{counts.at_most_below:,.0f}.",
+            f"at most {counts.at_most:,} do{reach}. Below at the end: {counts.idle_below:,.0f}, "
+            f"at most {counts.at_most_below:,.0f}.",
         ]
         changes = [
             f"{name} {'(diverges)' if other is None else other.words()}"
@@ -92,8 +92,8 @@ class Outlook:
         ]
         if self.revived is not None and self.of_silent:
             changes.append(
-                f"psBN (alpha {ALPHA:g}, {self.psbn_decay}) lets {self.revived} of the "
-                f"{self.of_silent} that practically never fire fire again"
+                f"psBN (alpha {ALPHA:g}, {self.psbn_decay}) wakes {self.revived:,} of the "
+                f"{self.of_silent:,} that practically never fire"
             )
         words.append(f"What would change it: {'; '.join(changes)}.")
         if not self.monotone:
@@ -109,6 +109,7 @@ class Outlook:
             "lam": now.lam,
             "regularization": now.regularization,
             "sigma": now.sigma,
+            "schedule": now.scheduled,
             "steps": now.steps,
             "threshold": now.threshold,
             "cross": vars(self.counts),

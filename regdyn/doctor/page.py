@@ -38,8 +38,9 @@ def html(found: Inspection) -> str:
     parts += [f'<p class="soft">{escape(" ".join(rest))}.</p>', _table(*scale_table(found))]
     if found.measured is not None:
         parts += ["<h2>On data</h2>", f"<p>{escape(found.measured.words())}.</p>"]
+    if found.measured_total is not None:
         parts.append(_table(*measured_table(found)))
-    if found.normalized:
+    if found.drawable:
         parts += ["<h2>Scales and shifts</h2>", _picture(found)]
     return page(f"regdyn inspect {name}", "\n".join(parts))
 

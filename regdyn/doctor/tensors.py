@@ -122,7 +122,7 @@ def load_tensors(
         where = taken or "its top"
         notes.append(f"The weights are those of {where}; the file also has {more} (--part)")
     if renamed:
-        notes.append(f"Names without {renamed}")
+        notes.append(f"Taken off the names: {renamed}")
     plain = {key: _plain(value) for key, value in tensors.items()}
     return replace(saved, tensors=plain, part=taken, others=others, notes=tuple(notes))
 
@@ -239,13 +239,13 @@ def _plain_names(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], str]:
     rest = {key: value for key, value in tensors.items() if key != "n_averaged"}
     compiled = {key: re.sub(r"(^|\.)_orig_mod\.", r"\1", key) for key in rest}
     if any(key != plain for key, plain in compiled.items()):
-        taken.append("_orig_mod.")
+        taken.append("_orig_mod")
     names = list(compiled.values())
     # A part of the network may be called module too: of all names or of none.
     while names and all(name.startswith("module.") for name in names):
         names = [name.removeprefix("module.") for name in names]
-        if "module." not in taken:
-            taken.append("module.")
+        if "module" not in taken:
+            taken.append("module")
     if len(set(names)) < len(names):
         return tensors, ""
     return dict(zip(names, rest.values())), " and ".join(taken)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import cycle
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -27,6 +28,9 @@ MOST_NAMED = len(COLORS)
 """Layers with a colour and a name of their own; of more the colour tells the place in the network."""
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+
+MANY = 3000
+"""Filters from which points get smaller."""
 
 DECADES = 6
 """Decades below the threshold that are drawn; smaller scales stand at the edge."""
@@ -87,23 +91,32 @@ def plot_scale_plane(
     _draw_region(ax, low, high, reach, probability)
     ax.axvline(threshold, color="0.35", lw=1, ls=(0, (4, 2)), zorder=1)
     colors, norm = _colors(len(planes))
-    hidden = 0
+    filters, hidden = sum(map(len, scales)), 0
+    # As outlines, many thousands would make a file that nothing opens.
+    look: dict[str, Any] = {
+        "ls": "",
+        "mew": 0,
+        "alpha": 0.75,
+        "zorder": 3,
+        "rasterized": filters > MANY,
+    }
+    size = float(np.clip(3.2 * (MANY / filters) ** 0.5, 1.2, 3.2))
     for number, (scale, shift, marker) in enumerate(zip(scales, shifts, cycle(MARKERS))):
-        color = colors(norm(number))
+        look["color"] = colors(norm(number))
         tiny = scale < low
         hidden += int(tiny.sum())
         shown = marker if len(planes) <= MOST_NAMED else "o"
-        ax.plot(scale[~tiny], shift[~tiny], shown, color=color, ms=3.2, mew=0, alpha=0.75, zorder=3)
-        ax.plot(np.full(tiny.sum(), low), shift[tiny], "<", color=color, ms=5, mew=0, alpha=0.75,
-                clip_on=False, zorder=3)  # fmt: skip
+        ax.plot(scale[~tiny], shift[~tiny], marker=shown, ms=size, **look)
+        edge = np.full(tiny.sum(), low)
+        ax.plot(edge, shift[tiny], marker="<", ms=1.6 * size, clip_on=False, **look)
     ax.yaxis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=threshold))
     ax.yaxis.set_major_formatter(LogFormatterSciNotation(linthresh=threshold))
     ax.set_xlabel(r"scale $|\gamma|$")
     ax.set_ylabel(r"shift $\beta$" if alpha == 0 else rf"shift $\beta + \alpha$, $\alpha$ = {alpha:g}")
-    edge = f"; {hidden:,} smaller scale{'s' * (hidden > 1)} at the left edge" if hidden else ""
+    rest = f"; {hidden:,} smaller scale{'s' * (hidden > 1)} at the left edge" if hidden else ""
     number = sum(map(len, scales))
     ax.set_title(
-        f"{number:,} filters in {len(planes)} layer{'s' * (len(planes) > 1)}{edge}", loc="left"
+        f"{number:,} filters in {len(planes)} layer{'s' * (len(planes) > 1)}{rest}", loc="left"
     )
     _add_legend(figure, ax, planes, colors, norm, threshold, probability, alpha != 0)
     return figure

@@ -146,7 +146,7 @@ def test_psbn_wakes_filters(name: str, given: dict[str, Any], rate: float, words
     wanted = sum(revive(g, b, rate, 1500) for g, b in zip(gamma[:-1], beta[:-1]))
     assert (outlook.revived, outlook.of_silent) == (wanted, 31) and 0 < wanted < 30
     assert outlook.psbn_decay == words
-    assert f"psBN (alpha 0.1, {words}) lets {wanted} of the 31" in outlook.lines()[1]
+    assert f"psBN (alpha 0.1, {words}) wakes {wanted} of the 31" in outlook.lines()[1]
     (already,) = network(gamma, beta, alpha=0.05).look_ahead(rule, steps=1500, **rest).outlooks
     assert already.revived is None
 
@@ -158,7 +158,8 @@ def test_learning_rates_and_schedules_count() -> None:
     (off,) = found.look_ahead("sgd", steps=90, schedule=Step((30,), 0.0), **given).outlooks
     (listed,) = found.look_ahead("sgd", steps=90, schedule=[1.0] * 30 + [0.0], **given).outlooks
     (short,) = found.look_ahead("sgd", steps=30, **given).outlooks
-    assert off.counts == listed.counts
+    assert off.counts == listed.counts and "learning rate 0.1 x 1 to 0," in off.lines()[0]
+    assert off.to_dict()["schedule"] == (1, 0) and full.to_dict()["schedule"] is None
     assert full.counts.at_most > off.counts.at_most == short.counts.at_most > 0
 
 

@@ -107,10 +107,10 @@ def test_without_a_usual_name_the_most_tensors(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "prefix, note",
     [
-        ("module.", "Names without module."),
-        ("_orig_mod.", "Names without _orig_mod."),
-        ("_orig_mod.module.", "Names without _orig_mod. and module."),
-        ("module._orig_mod.module.", "Names without _orig_mod. and module."),
+        ("module.", "Taken off the names: module"),
+        ("_orig_mod.", "Taken off the names: _orig_mod"),
+        ("_orig_mod.module.", "Taken off the names: _orig_mod and module"),
+        ("module._orig_mod.module.", "Taken off the names: _orig_mod and module"),
     ],
 )
 def test_wrappers(prefix: str, note: str, tmp_path: Path) -> None:
