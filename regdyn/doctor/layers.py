@@ -121,8 +121,8 @@ def find_layers(tensors: Mapping[str, Tensor], *, ordered: bool = True) -> Layer
     norms = [
         NormLayer(
             name=layer or TOP,
-            gamma=_numbers(parts[layer]["weight"]).astype(np.float64),
-            beta=_numbers(parts[layer]["bias"]).astype(np.float64),
+            gamma=to_numpy(parts[layer]["weight"].double()),
+            beta=to_numpy(parts[layer]["bias"].double()),
             weights=Weights(at or TOP, _numbers(parts[at]["weight"])) if at is not None else None,
         )
         for layer, at in zip(scaled, feeding)

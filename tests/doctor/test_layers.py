@@ -41,10 +41,10 @@ def test_names_of_others(name: str) -> None:
 def test_own_names(text: str) -> None:
     with torch.device("meta"):
         model = make_model(text, Setting(**IMAGES))  # type: ignore[arg-type]
-    model = model.to_empty(device="cpu")
+    tensors = {name: torch.zeros_like(v, device="cpu") for name, v in model.state_dict().items()}
     wanted = {layer.norm: layer.weights for layer in model.layers if layer.norm is not None}
     for ordered in (True, False):
-        assert fed(find_layers(_in_order(model.state_dict()), ordered=ordered)) == wanted
+        assert fed(find_layers(_in_order(tensors), ordered=ordered)) == wanted
 
 
 def test_what_is_no_batch_normalisation_with_a_scale() -> None:
@@ -88,3 +88,10 @@ def test_other_types(dtype: torch.dtype) -> None:
     assert fed(found) == FED["torchvision vgg_bn"]
     gamma = model.get_parameter("features.1.weight").detach().double().numpy()
     np.testing.assert_array_equal(found.norms[0].gamma, gamma)
+
+
+def test_a_signalling_nan_makes_no_noise() -> None:
+    """As in memory that nobody has written to."""
+    scale = torch.tensor([0x7FA00000, 0x3F800000], dtype=torch.int32).view(torch.float32)
+    tensors = nn.BatchNorm1d(2).state_dict() | {"weight": scale}
+    np.testing.assert_array_equal(find_layers(tensors).norms[0].gamma, [np.nan, 1.0])
