@@ -37,6 +37,9 @@ MOST_LAYERS = 3
 MOST_LINES = 256
 """Units drawn of a layer; of a wider one evenly spaced ones."""
 
+TITLE = 34
+"""Letters in a line above a column."""
+
 SHORT = 8
 """Letters in the name of a layer that stands in a line with what is drawn of it."""
 
@@ -290,7 +293,7 @@ _REST: tuple[_Words, ...] = (
     lambda r: f"batch {r.config.batch}",
     lambda r: f"{r.config.steps:,} steps",
     lambda r: f"seed {r.config.seed}",
-    lambda r: f"pruned: {r.config.prune or 'none'}",
+    lambda r: f"pruned: {r.config.prune or 'none'}".replace(",", ", "),
 )
 
 
@@ -309,4 +312,5 @@ def _title(result: RunResult, results: Sequence[RunResult]) -> str:
     if len({r.config.rule.lr for r in results if r.config.rule.name == config.rule.name}) > 1:
         own.append(rf"$\eta$ = {power(config.rule.lr)}")
     end = "failed" if result.failed else f"test error {100 * result.error:.2g} %"
+    own = [textwrap.fill(words, TITLE, break_long_words=False) for words in own]
     return "\n".join([f"{type(config.rule).__name__}, {decay}", *own, end])
