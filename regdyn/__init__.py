@@ -29,6 +29,8 @@ _HOME = {
     "save_runs": "regdyn.nets.run_result",
     "Network": "regdyn.nets.mlp",
     "Dataset": "regdyn.nets.data",
+    "Pruning": "regdyn.nets.pruning.config",
+    "PruningEvent": "regdyn.nets.pruning.events",
     "make_dataset": "regdyn.nets.data",
     "sweep": "regdyn.sweeps.run",
     "Sweep": "regdyn.sweeps.result",
@@ -91,6 +93,8 @@ if TYPE_CHECKING:
     from regdyn.nets.data import Dataset, make_dataset
     from regdyn.nets.forecast import Forecast, forecast
     from regdyn.nets.mlp import Network
+    from regdyn.nets.pruning.config import Pruning
+    from regdyn.nets.pruning.events import PruningEvent
     from regdyn.nets.result import TrainResult
     from regdyn.nets.run_result import save_runs
     from regdyn.nets.training import TrainConfig, train

@@ -175,11 +175,15 @@ class RunResult(ABC):
                 f"{self.loss[-1]:.3g}",
                 f"  dead: {self.sparsity:.1%} of the units; without them {self.share_removed:.1%} "
                 f"fewer parameters and a test error of {self.error_after_removal:.2%}",
+                *(f"  {line[0].lower()}{line[1:-1]}" for line in self._pruning_remarks()),
             ]
         return "\n".join([*lines, f"  {self.seconds:.2f} s"])
 
     def remarks(self) -> list[str]:
         """What else there is to say of the end, a sentence each."""
+        return self._pruning_remarks()
+
+    def _pruning_remarks(self) -> list[str]:
         pruning = self.config.pruning
         if pruning is None or not self.prunings:
             return []

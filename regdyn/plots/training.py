@@ -39,6 +39,9 @@ Array = NDArray[np.float64]
 MOST_RUNS = 6
 """Columns of a picture; more would be too narrow to read."""
 
+TITLE = 34
+"""Letters in a line above a column."""
+
 SHORT = 8
 """Letters in the name of a layer that stands in a line with what is drawn of it."""
 
@@ -217,7 +220,7 @@ _REST: tuple[_Words, ...] = (
     lambda r: f"batch {r.config.batch}",
     lambda r: f"{r.config.steps:,} steps",
     lambda r: f"seed {r.config.seed}",
-    lambda r: f"pruned: {r.config.prune or 'none'}",
+    lambda r: f"pruned: {r.config.prune or 'none'}".replace(",", ", "),
 )
 
 
@@ -237,4 +240,5 @@ def _title(result: RunResult, results: Sequence[RunResult]) -> str:
     if len({r.config.rule.lr for r in results if r.config.rule.name == config.rule.name}) > 1:
         own.append(rf"$\eta$ = {power(config.rule.lr)}")
     end = "failed" if result.failed else f"test error {100 * result.error:.2g} %"
+    own = [textwrap.fill(words, TITLE, break_long_words=False) for words in own]
     return "\n".join([f"{type(config.rule).__name__}, {decay}", *own, end])
