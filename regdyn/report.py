@@ -2,47 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
-import re
 from collections.abc import Iterable
 from html import escape
 from importlib import resources
-from itertools import count
 from typing import Any
 
-from regdyn.files import written_whole
+from regdyn.html import page, save_page, svg
 from regdyn.theorems.base import Claim, Range
 from regdyn.verdicts import CheckReport, Finding
-
-_STYLE = """
-:root { --ink: #1b1f24; --soft: #57606a; --line: #d0d7de; --paper: #ffffff; --shade: #f6f8fa;
-  --holds: #00694a; --refuted: #a83e00; --other: #5a4a00; }
-body { margin: 0 auto; max-width: 62rem; padding: 2rem 1.25rem 4rem; background: var(--paper);
-  color: var(--ink); font: 16px/1.55 system-ui, sans-serif; }
-h1 { font-size: 1.7rem; margin: 0 0 .4rem; } h2 { font-size: 1.25rem; margin: 3rem 0 .3rem; }
-p { margin: .5rem 0; } .soft { color: var(--soft); }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; width: 100%; font-size: .9rem; font-variant-numeric: tabular-nums; }
-th, td { border-bottom: 1px solid var(--line); padding: .3rem .55rem; text-align: left;
-  vertical-align: top; }
-th { background: var(--shade); } td.number, th.number { text-align: right; white-space: nowrap; }
-.verdict { font-weight: 650; white-space: nowrap; }
-.holds { color: var(--holds); } .refuted { color: var(--refuted); } .other { color: var(--other); }
-a { color: inherit; text-decoration-color: var(--line); text-underline-offset: .15em; }
-section { border-top: 2px solid var(--line); margin-top: 2.5rem; }
-figure { margin: .8rem 0; } svg, img { max-width: 100%; height: auto; }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: .25rem 1rem; margin: .8rem 0; }
-dt { color: var(--soft); } dd { margin: 0; }
-pre { background: var(--shade); padding: .7rem .9rem; overflow-x: auto; font-size: .82rem;
-  line-height: 1.4; }
-.picture { overflow-x: auto; } .picture svg { min-width: 34rem; }
-@media (max-width: 40rem) { dl { grid-template-columns: 1fr; gap: 0; } dd { margin-bottom: .5rem; } }
-"""
-
-
-_FIGURES = count()
 
 
 def save_html(report: CheckReport, path: str | os.PathLike[str], *, force: bool = False) -> None:
@@ -53,9 +22,7 @@ def save_html(report: CheckReport, path: str | os.PathLike[str], *, force: bool 
     InvalidParameter
         For an existing file without `force`, or a place that cannot be written.
     """
-    text = html(report)
-    with written_whole("html", path, force) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    save_page(html(report), path, force)
 
 
 def html(report: CheckReport) -> str:
@@ -78,16 +45,7 @@ def html(report: CheckReport) -> str:
         f"{report.seconds:.0f} s, regdyn {report.provenance['regdyn_version']}, "
         f"{report.provenance['machine']}."
     )
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>regdyn check</title>
-<style>{_STYLE}</style>
-</head>
-<body>
-<h1>{title}</h1>
+    body = f"""<h1>{title}</h1>
 <p>{escape(about)}</p>
 <p class="soft">An effect is (measured − claimed) / scale, shown at the point that decides, with its
 confidence interval. A {noun} holds if all intervals lie within what is allowed (on one side alone for a
@@ -96,10 +54,8 @@ all {noun}s on record hold together with probability
 {1 - report.error_rate:.0%}. A negative control is a deliberately wrong variant of the {noun} that the
 same measurements must refute.</p>
 <div class="scroll">{_overview(report.findings, noun)}</div>
-{sections}
-</body>
-</html>
-"""
+{sections}"""
+    return page("regdyn check", body)
 
 
 def _about_networks(report: CheckReport) -> bool:
@@ -199,7 +155,7 @@ def _picture(finding: Finding) -> str:
     figure = plot_comparisons(
         finding.comparisons, finding.cases, relation=finding.claim.relation, alpha=finding.alpha
     )
-    return f'<figure class="picture">{_svg(figure)}</figure>'
+    return f'<figure class="picture">{svg(figure)}</figure>'
 
 
 def _equation(latex: str) -> str:
@@ -207,22 +163,5 @@ def _equation(latex: str) -> str:
 
     figure = Figure(figsize=(6.4, 0.7))
     figure.text(0.0, 0.5, latex, fontsize=15, va="center", math_fontfamily="cm")
-    drawn = _svg(figure, bbox_inches="tight", pad_inches=0.02, transparent=True)
+    drawn = svg(figure, bbox_inches="tight", pad_inches=0.02, transparent=True)
     return f'<figure role="img" aria-label="{escape(latex)}">{drawn}</figure>'
-
-
-def _svg(figure: Any, **options: Any) -> str:
-    """The figure as an SVG element whose names do not clash with those of others in the page."""
-    import matplotlib
-
-    from regdyn.plots import style
-
-    buffer = io.StringIO()
-    # Glyphs as outlines: a reader's fonts have no radical signs of the right height.
-    with style(), matplotlib.rc_context({"svg.fonttype": "path"}):
-        figure.savefig(buffer, format="svg", metadata={"Date": None}, **options)
-    text = buffer.getvalue()
-    text = text[text.index("<svg") :]
-    prefix = f"f{next(_FIGURES)}-"
-    text = re.sub(r'\bid="([^"]+)"', rf'id="{prefix}\1"', text)
-    return re.sub(r'(xlink:href="#|url\(#)', rf"\1{prefix}", text)

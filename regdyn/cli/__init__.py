@@ -13,6 +13,7 @@ import typer
 
 from regdyn import __version__
 from regdyn.cli.check import check
+from regdyn.cli.inspect import inspect
 from regdyn.cli.options import SHORT
 from regdyn.cli.plot import plot
 from regdyn.cli.predict import predict
@@ -52,6 +53,7 @@ app.command("sweep")(sweep)
 app.command("plot")(plot)
 app.command("predict")(predict)
 app.command("train")(train)
+app.command("inspect")(inspect)
 app.command("prune")(prune)
 app.command("check")(check)
 

@@ -63,11 +63,9 @@ def check(**options: Any) -> int:
     """
     get = options.__getitem__
     if get("html") is not None:
-        from regdyn.files import check_target
+        from regdyn.html import check_page
 
-        if get("html").suffix.lower() not in (".html", ".htm"):
-            raise InvalidParameter("html", "a file that ends in .html", get("html"))
-        check_target("html", get("html"), get("force"))
+        check_page(get("html"), get("force"))
     parameters = _parameters(get("set") or [])
     _require_flag(get("claims") or [], get("findings"))
     with _progress(get("quiet"), get("findings")) as (begun, say):

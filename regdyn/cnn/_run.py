@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -29,9 +28,6 @@ CHECK = 50
 
 WARM_UP = 3
 """Steps before a CUDA graph is recorded, for what libraries allocate and choose at first."""
-
-MEASURED = 2**19
-"""Pixels of images that are measured at a time."""
 
 WIDE = 512
 """Filters in the widest layer from which channels first are faster on a processor."""
@@ -170,7 +166,7 @@ class Run:
             loss = self._loss.item() / self._since
         self._loss.zero_()
         self._since = 0
-        size = max(1, min(1000, MEASURED // math.prod(config.images.size)))
+        size = metrics.samples_at_a_time(config.images.size)
         layers = metrics.counted(model)
         try:
             activations, train_error = metrics.measure_activations(model, self.store.train(size))

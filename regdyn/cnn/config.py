@@ -103,7 +103,7 @@ class CnnConfig(NetworkConfig):
             raise InvalidParameter("ensemble", wanted, self.ensemble)
         if self.shuffle and self.start is None:
             raise InvalidParameter("shuffle", "used with start, the checkpoint of a trained network")
-        self._store("device", _available(check_choice("device", self.device, DEVICES)))
+        self._store("device", available_device(self.device))
         self._store("precision", check_choice("precision", self.precision, PRECISIONS))
         if self.precision == "auto":
             narrow = self.device == "cuda" and self.dtype == "float32"
@@ -186,7 +186,9 @@ class CnnConfig(NetworkConfig):
         return tuple(word for word, said in words.items() if said)
 
 
-def _available(device: str) -> str:
+def available_device(device: str) -> str:
+    """One of `DEVICES` as the one that is meant, or InvalidParameter where torch does not have it."""
+    check_choice("device", device, DEVICES)
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda" and not torch.cuda.is_available():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +15,9 @@ from torch import Tensor, nn
 from regdyn.cnn.models.base import Layer, LayerShape, Network
 from regdyn.nets import sparsity
 from regdyn.nets.sparsity import Array, Mask
+
+MEASURED = 2**19
+"""Pixels of images that are measured at a time."""
 
 Batches = Iterable[tuple[Tensor, Tensor]]
 """Images (samples, channels, rows, columns) and labels (samples,)."""
@@ -72,17 +76,9 @@ def measure_activations(
 
     def watch(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
         def look(module: nn.Module, inputs: tuple[Tensor, ...], y: Tensor) -> None:
-            maps = y.flatten(2) if y.ndim > 2 else y[:, :, None]
-            pooled = maps.abs().amax(2)
-            if not pooled.isfinite().all():
-                raise FloatingPointError(f"activations of {name} are not finite")
             record = records.setdefault(name, sparsity.ActivationRecord(y.shape[1]))
-            record.add_pooled(
-                to_numpy(pooled.T),
-                peak=to_numpy(pooled.amax(0)),
-                active=to_numpy((maps > 0).sum((0, 2))),
-                positions=maps.shape[2],
-            )
+            if not take_in(record, y):
+                raise FloatingPointError(f"activations of {name} are not finite")
 
         return look
 
@@ -95,15 +91,38 @@ def measure_activations(
     finally:
         for hook in hooks:
             hook.remove()
-    return tuple(_left(records.get(layer.name)) for layer in counted(model)), error
+    kept = (records.get(layer.name) for layer in counted(model))
+    return tuple(None if record is None else what_is_left(record) for record in kept), error
 
 
-def _left(record: sparsity.ActivationRecord | None) -> Activations | None:
-    if record is None:
-        return None
+def take_in(record: sparsity.ActivationRecord, y: Tensor) -> bool:
+    """Add a batch of activations (samples, units, …) to the record; False, and nothing, if not finite.
+
+    Maxima and counts are taken where the activations are.
+    """
+    maps = y.flatten(2) if y.ndim > 2 else y[:, :, None]
+    pooled = maps.abs().amax(2)
+    if not pooled.isfinite().all():
+        return False
+    record.add_pooled(
+        to_numpy(pooled.T),
+        peak=to_numpy(pooled.amax(0)),
+        active=to_numpy((maps > 0).sum((0, 2))),
+        positions=maps.shape[2],
+    )
+    return True
+
+
+def what_is_left(record: sparsity.ActivationRecord) -> Activations:
+    """What is kept of a record that keeps the pooled activations."""
     universality = record.universality
     assert universality is not None, "the record keeps the pooled activations"
     return Activations(record.peak, record.active_share, universality)
+
+
+def samples_at_a_time(size: tuple[int, int]) -> int:
+    """How many images of that many rows and columns are measured at a time."""
+    return max(1, min(1000, MEASURED // math.prod(size)))
 
 
 @torch.no_grad()

@@ -231,7 +231,10 @@ class CnnResult(RunResult):
             ),
             "flops_removed": share([r.flops for r in removed], "share of the multiplications"),
         }
-        by_scale = [[_shares(np.abs(g), measures.SCALE_THRESHOLDS) for g in r.gamma] for r in records]
+        by_scale = [
+            [measures.shares_below(np.abs(g), measures.SCALE_THRESHOLDS) for g in r.gamma]
+            for r in records
+        ]
         if self.config.normalized:
             variables["sparsity_by_scale"] = (
                 ("time", "layer", "scale_threshold"), np.array(by_scale),
@@ -239,8 +242,9 @@ class CnnResult(RunResult):
             )  # fmt: skip
         limits = measures.ACTIVATION_THRESHOLDS
         by_peak = [
-            [np.full(len(limits), np.nan) if a is None else _shares(a.peak, limits, True)
-             for a in r.activations] for r in records
+            [np.full(len(limits), np.nan) if a is None
+             else measures.shares_below(a.peak, limits, closed=True) for a in r.activations]
+            for r in records
         ]  # fmt: skip
         variables["sparsity_by_activation"] = (
             ("time", "layer", "activation_threshold"), np.array(by_peak),
@@ -274,12 +278,6 @@ class CnnResult(RunResult):
         if self.ensemble_error is not None:
             attributes["ensemble_error"] = self.ensemble_error
         return xarray.Dataset(variables, coordinates, attributes)
-
-
-def _shares(values: NDArray, limits: Sequence[float], closed: bool = False) -> Array:
-    """Share of the values below each limit, or at most there."""
-    rows = values[:, None] <= np.array(limits) if closed else values[:, None] < np.array(limits)
-    return np.asarray(rows.mean(axis=0))
 
 
 def _device(config: CnnConfig) -> str:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from torch.utils.tensorboard import SummaryWriter
 
 from regdyn.cnn.config import CnnConfig
+from regdyn.cnn.events import open_writer, write_layer
 from regdyn.cnn.metrics import counted
 from regdyn.cnn.result import Record
 from regdyn.cnn.training import checkpoint_folders
@@ -47,10 +47,10 @@ class Board:
         try:
             for file in () if resume else old:
                 file.unlink()
-            self._writers = [SummaryWriter(str(place)) for place in places]
         except OSError as error:
             got = f"{folder} ({error.strerror})"
             raise InvalidParameter("tensorboard", "a folder that can be written", got) from None
+        self._writers = [open_writer(place) for place in places]
 
     def __call__(self, run: int, record: Record) -> None:
         writer, config = self._writers[run], self._configs[run]
@@ -68,8 +68,5 @@ class Board:
                 writer.add_scalar(name, value, record.step)
         for i, layer in enumerate(counted(config.blueprint)):
             name = layer.name.replace(" ", "_")
-            dead = float(np.mean(np.abs(record.gamma[i]) < config.threshold))
-            writer.add_scalar(f"dead by scale/{name}", dead, record.step)
-            writer.add_histogram(f"gamma/{name}", record.gamma[i], record.step)
-            writer.add_histogram(f"beta/{name}", record.beta[i], record.step)
+            write_layer(writer, record.step, name, record.gamma[i], record.beta[i], config.threshold)
         writer.flush()

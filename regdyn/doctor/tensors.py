@@ -7,7 +7,7 @@ import os
 import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,15 +45,18 @@ class SavedTensors:
     path
         Of the file or folder.
     tensors
-        Parameters and buffers by their names in the network, on the processor, in their own types, in
-        the order of the file, or by name where it keeps none (safetensors);
+        Parameters and buffers by their names in the network, on the processor, in their own types;
         "module." of data parallel training and "_orig_mod." of `torch.compile` are taken off.
     part
         Where in the file they were, such as "state_dict"; "" for a file of nothing else.
     others
         Parts of the file that hold tensors too and were not taken.
+    ordered
+        Whether they come in the order of the file, else by name, since safetensors keep none.
     config
         Of a checkpoint of regdyn: what was trained, as `regdyn.dynamics.result.describe` puts it.
+    optimizer
+        Of such a checkpoint: what the optimizer remembers, by the number of the parameter and its name.
     notes
         What a reader should know, a sentence each.
     """
@@ -62,8 +65,10 @@ class SavedTensors:
     tensors: dict[str, Tensor]
     part: str = ""
     others: tuple[str, ...] = ()
+    ordered: bool = True
     config: dict[str, Any] | None = None
-    notes: tuple[str, ...] = field(default=())
+    optimizer: Mapping[str, Tensor] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 def load_tensors(
@@ -98,10 +103,11 @@ def load_tensors(
         place = place.parent if checkpoints.exists(place.parent) else place
     if place.is_dir():
         saved = _from_regdyn(place, name)
-        found: dict[str, Any] = {"": saved.tensors}
+        found = dict(_candidates(saved.tensors))
     else:
-        saved = SavedTensors(place, {})
-        found = dict(_candidates(_read(place, name)))
+        content, ordered = _read(place, name)
+        saved = SavedTensors(place, {}, ordered=ordered)
+        found = dict(_candidates(content))
     if not found:
         raise _unusable(name, place, "holds no tensors by name")
     taken = _choice(found, part)
@@ -116,9 +122,9 @@ def load_tensors(
         where = taken or "its top"
         notes.append(f"The weights are those of {where}; the file also has {more} (--part)")
     if renamed:
-        notes.append(f"Names without {renamed}")
+        notes.append(f"Taken off the names: {renamed}")
     plain = {key: _plain(value) for key, value in tensors.items()}
-    return SavedTensors(place, plain, taken, others, saved.config, tuple(notes))
+    return replace(saved, tensors=plain, part=taken, others=others, notes=tuple(notes))
 
 
 # Files
@@ -131,11 +137,15 @@ def _from_regdyn(folder: Path, name: str) -> SavedTensors:
         raise _unusable(name, folder, f"has no configuration in {checkpoints.INDEX}")
     failed = kept.about.get("failed")
     notes = (f"This training failed: {failed}",) if failed else ()
-    return SavedTensors(folder, _in_order(kept.part("model")), config=config, notes=notes)
+    tensors = _in_order(kept.part("model"))
+    state = kept.part("optimizer")
+    return SavedTensors(
+        folder, tensors, ordered=False, config=config, optimizer=state, notes=notes
+    )  # fmt: skip
 
 
-def _read(path: Path, name: str) -> Any:
-    """What the file holds, as far as that is tensors, numbers, text and containers of these."""
+def _read(path: Path, name: str) -> tuple[Any, bool]:
+    """What the file holds, tensors, numbers, text and containers of these, and if it has an order."""
     try:
         with open(path, "rb") as file:
             head = file.read(9)
@@ -146,10 +156,10 @@ def _read(path: Path, name: str) -> Any:
         if head.startswith((b"PK", b"\x80")):
             with warnings.catch_warnings(), torch.serialization.safe_globals(_HARMLESS):
                 warnings.simplefilter("ignore")  # of types of storage that are on their way out
-                return torch.load(path, map_location="cpu", weights_only=True)
+                return torch.load(path, map_location="cpu", weights_only=True), True
         # The length of a header in JSON, then the header.
         if head[8:] == b"{":
-            return _in_order(load_file(path))
+            return _in_order(load_file(path)), False
     except MemoryError:
         raise
     except SafetensorError as error:
@@ -183,7 +193,7 @@ def _reason(error: Exception) -> str:
     if "Weights only load failed" in message:
         found = re.search(r"WeightsUnpickler error:\s*([^\n]+)", message)
         detail = f" ({found.group(1).strip()})" if found else ""
-        return f"is a pickle that may hold code and was not unpickled{detail}"
+        return f"is damaged or a pickle that may hold code, and was not unpickled{detail}"
     return f"is damaged, cut short or no checkpoint ({type(error).__name__})"
 
 
@@ -229,13 +239,13 @@ def _plain_names(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], str]:
     rest = {key: value for key, value in tensors.items() if key != "n_averaged"}
     compiled = {key: re.sub(r"(^|\.)_orig_mod\.", r"\1", key) for key in rest}
     if any(key != plain for key, plain in compiled.items()):
-        taken.append("_orig_mod.")
+        taken.append("_orig_mod")
     names = list(compiled.values())
     # A part of the network may be called module too: of all names or of none.
     while names and all(name.startswith("module.") for name in names):
         names = [name.removeprefix("module.") for name in names]
-        if "module." not in taken:
-            taken.append("module.")
+        if "module" not in taken:
+            taken.append("module")
     if len(set(names)) < len(names):
         return tensors, ""
     return dict(zip(names, rest.values())), " and ".join(taken)

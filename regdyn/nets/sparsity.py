@@ -132,6 +132,26 @@ def inactive_by_norm(norms: ArrayLike, threshold: float = NORM_THRESHOLD) -> Mas
     return np.asarray(lengths < check_number("threshold", threshold, "[0, inf)"))
 
 
+def shares_below(values: ArrayLike, thresholds: Sequence[float], *, closed: bool = False) -> Array:
+    """Share of the units below each threshold, or at most there.
+
+    Parameters
+    ----------
+    values
+        |gamma|, or peaks, of shape (..., units). One that is NaN is not below.
+    thresholds
+        Such as `SCALE_THRESHOLDS`, or, closed, `ACTIVATION_THRESHOLDS`.
+    closed
+        Count the values at the threshold too.
+
+    Returns
+    -------
+    Shape (..., thresholds).
+    """
+    rows, limits = np.asarray(values)[..., None, :], np.array(thresholds)[:, None]
+    return np.asarray((rows <= limits if closed else rows < limits).mean(axis=-1))
+
+
 def weight_norms(weights: ArrayLike) -> Array:
     r"""L2 norm :math:`\lVert w_j \rVert_2` of each unit's incoming weights, its bias left out.
 

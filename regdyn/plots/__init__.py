@@ -6,6 +6,8 @@ from regdyn.plots.activation import plot_activation
 from regdyn.plots.claims import plot_comparisons
 from regdyn.plots.common import STYLE, plot_format, save_figure, style
 from regdyn.plots.decay import plot_decay, plot_panels, save_plot
+from regdyn.plots.scale_plane import plot_scale_plane
+from regdyn.plots.scales import plot_scales
 from regdyn.plots.training import plot_training, save_training
 
 __all__ = [
@@ -15,6 +17,8 @@ __all__ = [
     "plot_decay",
     "plot_format",
     "plot_panels",
+    "plot_scale_plane",
+    "plot_scales",
     "plot_training",
     "save_figure",
     "save_plot",

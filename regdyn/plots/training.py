@@ -6,22 +6,30 @@ import os
 import textwrap
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.patheffects import Normal, Stroke
-from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
 from regdyn.errors import InvalidParameter
 from regdyn.nets.sparsity import NORM_THRESHOLD
 from regdyn.plots.common import check_results, plot_format, power, save_figure, style
 from regdyn.plots.decay import DECAYS
+from regdyn.plots.scales import (
+    BELOW,
+    SIDE_BY_SIDE,
+    draw_units,
+    fates,
+    frame_scales,
+    frame_shifts,
+    shown_layers,
+    write_share,
+)
 
 if TYPE_CHECKING:
     from regdyn.nets.run_result import RunResult
@@ -31,20 +39,13 @@ Array = NDArray[np.float64]
 MOST_RUNS = 6
 """Columns of a picture; more would be too narrow to read."""
 
-MOST_LAYERS = 3
-"""Hidden layers with rows of their own; of a deeper network the first, the last and one between."""
-
-MOST_LINES = 256
-"""Units drawn of a layer; of a wider one evenly spaced ones."""
-
 SHORT = 8
 """Letters in the name of a layer that stands in a line with what is drawn of it."""
 
 BINS = 20
 """Of the histogram of universality, over [0, 1]."""
 
-# Okabe and Ito (2008); the medians are darker shades.
-ALIVE, DEAD = ("#0072B2", "#003C5E"), ("#D55E00", "#6B2F00")
+# Okabe and Ito (2008).
 LAYERS = ("#000000", "#009E73", "#CC79A7")
 
 
@@ -72,7 +73,7 @@ def plot_training(results: Sequence[RunResult], *, figure: Figure | None = None)
     check_results(results, None)
     if len(results) > MOST_RUNS:
         raise InvalidParameter("results", f"at most {MOST_RUNS} runs, a column for each", len(results))
-    layers = _shown(max(len(result.beta) for result in results))
+    layers = shown_layers(max(len(result.beta) for result in results))
     rows = 2 * len(layers) + 1
     if figure is None:
         with style():
@@ -117,13 +118,6 @@ def save_training(
     save_figure(plot_training(results), path, force)
 
 
-def _shown(depth: int) -> list[int]:
-    """Hidden layers, from 0, that are drawn."""
-    if depth <= MOST_LAYERS:
-        return list(range(depth))
-    return [round(layer) for layer in np.linspace(0, depth - 1, MOST_LAYERS).tolist()]
-
-
 def _draw_layer(axes: Sequence[Axes], result: RunResult, layer: int, last: bool) -> None:
     """Gamma, or norms, and beta of one hidden layer, the last one shown or not, over the steps."""
     top, bottom = axes
@@ -135,9 +129,9 @@ def _draw_layer(axes: Sequence[Axes], result: RunResult, layer: int, last: bool)
     dead = result.inactive[layer]
     lines = (result.gamma if normalized else result.norm)[layer], result.beta[layer]
     limit = result.config.threshold if normalized else NORM_THRESHOLD
-    top.axhspan(-limit if normalized else 0, limit, color="0.88", lw=0, zorder=0.5)
+    top.axhspan(-limit if normalized else 0, limit, color=BELOW, lw=0, zorder=0.5)
     for ax, values in zip(axes, lines):
-        _draw_units(ax, result.times, values.astype(float), dead)
+        draw_units(ax, result.times, values.astype(float), dead)
         ax.set_xlim(0, result.config.steps)
         ax.xaxis.set_major_locator(MaxNLocator(3, integer=True))
         ax.tick_params(labelbottom=last and ax is bottom)
@@ -147,34 +141,7 @@ def _draw_layer(axes: Sequence[Axes], result: RunResult, layer: int, last: bool)
     top.set_ylabel(rf"{name}scale $\gamma$" if normalized else f"{name}norm $||w||$")
     bottom.set_ylabel(rf"{name}shift $\beta$" if normalized else rf"{name}bias $\beta$")
     bottom.set_xlabel("step" if last else "")
-    top.annotate(
-        f"{100 * dead.mean():.1f} % dead", (0, 0), (4, 3), xycoords="axes fraction",
-        textcoords="offset points", ha="left", va="bottom", fontsize="small", zorder=5,
-        path_effects=[Stroke(linewidth=2.5, foreground="white"), Normal()],
-    )  # fmt: skip
-
-
-def _draw_units(ax: Axes, times: NDArray[np.int64], values: Array, dead: NDArray[np.bool_]) -> None:
-    """A line for each unit in the colour of its fate, and the median of each fate."""
-    values = np.where(np.isfinite(values), values, np.nan)
-    units = values.shape[1]
-    few = np.unique(np.linspace(0, units - 1, min(units, MOST_LINES)).round().astype(int))
-    for (color, dark), mask in ((ALIVE, ~dead), (DEAD, dead)):
-        chosen = few[mask[few]]
-        if not mask.any() or not len(times):
-            continue
-        paths = [np.column_stack((times, values[:, unit])) for unit in chosen]
-        alpha = float(np.clip(30 / max(len(chosen), 1), 0.3, 0.9))
-        ax.add_collection(
-            LineCollection(paths, colors=color, linewidths=0.5, alpha=alpha, rasterized=True, zorder=2)
-        )
-        known = ~np.isnan(values).all(axis=1)
-        median = np.full(len(times), np.nan)
-        median[known] = np.nanmedian(values[np.ix_(known, mask)], axis=1)
-        # One point makes no line.
-        marker = "o" if known.sum() == 1 else ""
-        halo = [Stroke(linewidth=3.0, foreground="white"), Normal()]
-        ax.plot(times, median, color=dark, lw=1.6, path_effects=halo, zorder=3, marker=marker)
+    write_share(top, dead)
 
 
 def _draw_universality(ax: Axes, result: RunResult, layers: Sequence[int]) -> None:
@@ -202,60 +169,22 @@ def _frame(row: Sequence[Axes], results: Sequence[RunResult], scales: bool) -> N
     """The common ordinate of a row: around the runs that did not fail, if any."""
     kept = [(ax, result) for ax, result in zip(row, results) if ax.axison]
     sound = [ax for ax, result in kept if not result.failed] or [ax for ax, _ in kept]
-    points = [
-        np.asarray(path.vertices)[:, 1]
-        for ax in sound
-        for collection in ax.collections
-        if isinstance(collection, LineCollection)
-        for path in collection.get_paths()
-    ]
-    shown = np.concatenate([*points, [0.0]]) if points else np.zeros(1)
-    shown = np.asarray(shown, dtype=float)
-    shown = shown[np.isfinite(shown)]
-    low, high = float(shown.min()), float(shown.max())
-    ax = row[0]
     if not scales:
-        margin = 0.05 * (high - low) or 0.1
-        ax.set_ylim(low - margin, high + margin)
+        frame_shifts(row, sound)
         return
     thresholds = [
         result.config.threshold if result.config.normalized else NORM_THRESHOLD for result in results
     ]
-    # A threshold far from everything that is drawn would leave no room for it.
-    linear = float(np.clip(min(thresholds), 1e-8, max(high, -low, 1e-8)))
-    for each in row:
-        each.set_yscale("symlog", linthresh=linear, linscale=0.6)
-        each.yaxis.set_major_locator(FixedLocator(_ticks(linear, low, high)))
-        each.yaxis.set_minor_locator(NullLocator())
-    ax.set_ylim(min(1.6 * low, -0.6 * linear) if low < 0 else 0, max(1.6 * high, 3 * linear))
-
-
-def _ticks(linear: float, low: float, high: float) -> list[float]:
-    """0 and powers of ten, at most five on either side."""
-    # Between the two ends of the linear part there is no room for 0.
-    first = int(np.ceil(np.log10(linear) + (1e-9 if low < -linear else -1e-9)))
-
-    def side(end: float) -> list[float]:
-        if end <= linear:
-            return []
-        last = int(np.floor(np.log10(end) + 1e-9))
-        every = max(1, round((last - first) / 3))
-        return [10.0**power for power in range(last, first - 1, -every)]
-
-    return [*(-tick for tick in side(-low)), 0.0, *reversed(side(high))]
+    frame_scales(row, sound, min(thresholds))
 
 
 def _add_legend(figure: Figure, results: Sequence[RunResult], layers: Sequence[int]) -> None:
-    entries: dict[str, Any] = {
-        "alive at the end": Line2D([], [], color=ALIVE[0], lw=1.2),
-        "dead at the end": Line2D([], [], color=DEAD[0], lw=1.2),
-        "their medians": (Line2D([], [], color=ALIVE[1], lw=2), Line2D([], [], color=DEAD[1], lw=2)),
-    }
+    entries = fates()
     limits = sorted({(r.config.normalized, r.config.threshold) for r in results})
     words = [rf"$|\gamma|$ < {power(limit)}" for normalized, limit in limits if normalized]
     if not all(normalized for normalized, _ in limits):
         words.append(rf"$||w||$ < {power(NORM_THRESHOLD)}")
-    entries["counts as dead: " + ", ".join(words)] = Patch(color="0.88", lw=0)
+    entries["counts as dead: " + ", ".join(words)] = Patch(color=BELOW, lw=0)
     for color, layer in zip(LAYERS, layers):
         names = dict.fromkeys(
             r.layer_names[layer] for r in results
@@ -263,12 +192,10 @@ def _add_legend(figure: Figure, results: Sequence[RunResult], layers: Sequence[i
         )  # fmt: skip
         if names:
             entries[f"universality, {' or '.join(names)}"] = Line2D([], [], color=color, lw=1.3)
-    from matplotlib.legend_handler import HandlerTuple
-
     figure.legend(
         entries.values(), entries.keys(), loc="outside lower left",
         ncols=2 if len(results) < 3 else min(len(entries), 4),
-        handler_map={tuple: HandlerTuple(ndivide=None, pad=0.2)},
+        handler_map=SIDE_BY_SIDE,
     )  # fmt: skip
 
 

@@ -18,7 +18,8 @@ from networks import random_data
 
 from regdyn import InvalidParameter, TrainConfig, TrainResult, plots, train
 from regdyn.optimizers import make_optimizer
-from regdyn.plots.training import ALIVE, DEAD, MOST_LINES, MOST_RUNS
+from regdyn.plots.scales import ALIVE, DEAD, MOST_LINES
+from regdyn.plots.training import MOST_RUNS
 
 matplotlib.use("agg")
 
