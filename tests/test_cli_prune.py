@@ -59,7 +59,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     save_file(model.state_dict(), tmp_path / "net.safetensors")
     torch.save({"state_dict": model.state_dict(), "epoch": 3}, tmp_path / "net.pt")
     generator = np.random.default_rng(0)
-    x = generator.normal(size=(24, 5, 5, 3)).astype(np.float32)
+    x = generator.normal(2.0, 3.0, size=(24, 5, 5, 3)).astype(np.float32)
     y = np.arange(24) % 4
     np.savez(tmp_path / "data.npz", x_train=x[:12], y_train=y[:12], x_test=x[12:], y_test=y[12:])
     return tmp_path
@@ -94,14 +94,16 @@ def test_a_network_of_other_code(file: str, here: Path, capsys: pytest.CaptureFi
     assert all(line.startswith("Note: ") for line in err.splitlines())
 
 
-def test_on_data_with_labels(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("normalized", [True, False])
+def test_on_data_with_labels(normalized: bool, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["net.pt", *NET, *OUT, "--data", "data.npz", "--batch", "5", "--json"]
-    code, out, _ = run(capsys, *arguments)
+    code, out, _ = run(capsys, *arguments, *([] if normalized else ["--no-normalize"]))
     shown = json.loads(out)
     model = network()
     with np.load("data.npz") as data:
         train_x, x, y = data["x_train"], data["x_test"], data["y_test"]
-    x = (x - train_x.mean((0, 1, 2))) / train_x.std((0, 1, 2))
+    if normalized:
+        x = (x - train_x.mean((0, 1, 2))) / train_x.std((0, 1, 2))
     with torch.no_grad():
         logits = model(torch.tensor(x.transpose(0, 3, 1, 2), dtype=torch.float32))
     wrong = float((logits.argmax(1).numpy() != y).mean())
@@ -209,6 +211,7 @@ def nan(folder: Path) -> None:
         (["net.pt", *OUT, *NET, "--data", "digits"],
          "--model must be a network that runs on the example in evaluation mode"),
         (["net.pt", *OUT, *NET, "--data", "nothing"], "--data must be "),
+        (["net.pt", *OUT, *NET, *INPUT, "--no-normalize"], "--no-normalize must be used with images"),
         (["net.pt", *OUT, *INPUT, "--model", "slim_nets:failing"],
          "slim_nets:failing (RuntimeError: no such thing)"),
         (["net.pt", *OUT, *INPUT, "--model", "slim_nets:none"], "slim_nets:none (AttributeError"),

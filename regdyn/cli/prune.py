@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 
     from regdyn.cnn.images import Images
     from regdyn.doctor.effect import Effect
-    from regdyn.doctor.inputs import Batch, Inputs
+    from regdyn.doctor.inputs import Inputs
     from regdyn.doctor.opening import Opened
     from regdyn.doctor.slimming import Slimmed
 
@@ -54,11 +53,13 @@ def _options() -> list[inspect.Parameter]:
                "its weights below it; >= 0.", metavar="X"),
         option("1e-2", str, "--tolerance", "How far the outputs may move, of the greatest one; >= 0. "
                "Beyond that no file is written.", metavar="X"),
-        option(None, str | None, "--data", "Compare on these test images, standardised by channel: "
-               "digits, objects, … as for regdyn train, or a .npz file of x_train, y_train, x_test, "
-               "y_test (a checkpoint's own, where they are here).", metavar="TEXT"),
+        option(None, str | None, "--data", "Compare on these test images: digits, objects, … as for "
+               "regdyn train, or a .npz file of x_train, y_train, x_test, y_test (a checkpoint's own, "
+               "where they are here).", metavar="TEXT"),
         option(None, Path | None, "--data-dir", "Folder with the published archives of cifar10, "
                "cifar100 and mnist.", metavar="DIR"),
+        option(True, bool, "--normalize/--no-normalize", "Give the images with mean 0 and std 1 in "
+               "each channel, or as they are."),
         option(None, str | None, "--input", "Compare on random inputs, standard normal, of this shape: "
                "3x32x32 (channels, rows, columns).", metavar="SHAPE"),
         option("64", str, "--samples", "Random inputs, in [1, 100000].", metavar="N"),
@@ -113,18 +114,12 @@ def prune(**options: Any) -> int:
     with progress_bar(inputs.samples, get("quiet"), "comparing", _rate) as (advance, _):
         slimmed = slim(
             opened.model,
-            inputs.example,
+            inputs.first,
             threshold=get("threshold"),
             norm_threshold=get("norm_threshold"),
             seed=seed,
         )
-
-        def batches() -> Iterator[Batch]:
-            for x, labels in inputs:
-                yield x, labels
-                advance(len(x))
-
-        effect = measure_effect(opened.model, slimmed, batches(), threads=threads)
+        effect = measure_effect(opened.model, slimmed, inputs, threads=threads, progress=advance)
     notes = [*opened.notes, *notes, *slimmed.notes]
     if not slimmed.removed:
         notes.append("No filter can be removed: the slim network is the network as it was")
@@ -140,7 +135,7 @@ def prune(**options: Any) -> int:
     }
     written = effect.difference <= limit
     if written:
-        about = {**opened.about, "data": opened.data, "input": list(inputs.example.shape[1:]), **shown}
+        about = {**opened.about, "data": opened.data, "input": list(inputs.first.shape[1:]), **shown}
         save_slim(slimmed.model, target, about, force=get("force"))
     if not get("quiet"):
         for note in notes:
@@ -180,7 +175,10 @@ def _inputs(
     notes: list[str] = []
     images = _images(opened, options, notes)
     if images is not None:
-        return test_images(images, opened.model, batch), notes
+        normalize = options["normalize"]
+        return test_images(images, opened.model, batch, normalize=normalize), notes
+    if not options["normalize"]:
+        raise InvalidParameter("no_normalize", "used with images")
     shape = opened.shape if options["input"] is None else _shape(options["input"])
     if shape is None:
         wanted = "given, the shape of the network's inputs such as 3x32x32, or --data"

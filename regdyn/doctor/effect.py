@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from regdyn.doctor.compare import Gap, outputs
 from regdyn.doctor.cost import Cost, Latency, compare_latency, network_cost
-from regdyn.doctor.inputs import Batch
+from regdyn.doctor.inputs import Inputs
 from regdyn.doctor.slimming import Slimmed
 
 
@@ -28,7 +28,8 @@ class Effect:
     difference_from_zeroed
         The same with the dead filters of the original at zero: rounding alone.
     error_before, error_after
-        Shares of the samples whose class is not the greatest output; None without labels.
+        Shares of the samples whose class is not the greatest output; None without labels, or if there
+        is not one output for each class.
     before, after
         Costs.
     latency
@@ -52,10 +53,11 @@ class Effect:
 def measure_effect(
     model: nn.Module,
     slimmed: Slimmed,
-    batches: Iterable[Batch],
+    inputs: Inputs,
     *,
     threads: int = 1,
     seconds: float = 4.0,
+    progress: Callable[[int], object] = lambda samples: None,
 ) -> Effect:
     """Compare a network with its slim version, in evaluation mode.
 
@@ -65,11 +67,12 @@ def measure_effect(
         The original.
     slimmed
         What `slim` made of it.
-    batches
-        Inputs (samples, ...), at least one batch, with labels (samples,) or None for all. The first
-        batch is what the latency is measured on.
+    inputs
+        What both get; the latency is that of the first batch.
     threads, seconds
         As for `compare_latency`.
+    progress
+        Told after each batch how many samples it had.
 
     Raises
     ------
@@ -78,19 +81,18 @@ def measure_effect(
     """
     from_original, from_zeroed = Gap(), Gap()
     samples = wrong_before = wrong_after = 0
-    labelled = True
-    first: Tensor | None = None
-    for x, labels in batches:
-        first = x if first is None else first
+    labelled = inputs.classes is not None
+    for x, labels in inputs:
         before, after = outputs(model, x), outputs(slimmed.model, x)
         from_original.add(after, before)
         from_zeroed.add(after, outputs(slimmed.zeroed, x))
         samples += len(x)
-        labelled &= labels is not None and len(before) == 1 and before[0].ndim == 2
+        labelled &= [y.shape for y in before] == [(len(x), inputs.classes)]
         if labelled and labels is not None:
             wrong_before += _wrong(before[0], labels)
             wrong_after += _wrong(after[0], labels)
-    assert first is not None, "there is a batch"
+        progress(len(x))
+    first = inputs.first
     return Effect(
         samples=samples,
         difference=from_original.value,

@@ -10,14 +10,12 @@ from torch import Tensor, nn
 
 from regdyn.cnn._batches import ImageStore
 from regdyn.cnn.images import Images
-
-Batch = tuple[Tensor, Tensor | None]
-"""Inputs (samples, ...) and labels (samples,), if there are any."""
+from regdyn.doctor.measured import image_store
 
 
 @dataclass(frozen=True, eq=False)
 class Inputs:
-    """Inputs for a network, in batches.
+    """Inputs for a network, on the processor; as an iterable, pairs of a batch and its labels or None.
 
     Attributes
     ----------
@@ -27,6 +25,8 @@ class Inputs:
         How many there are.
     batch
         How many at a time.
+    classes
+        Of the labels; None without.
     words
         What they are, for the user.
     """
@@ -34,9 +34,10 @@ class Inputs:
     source: ImageStore | Tensor
     samples: int
     batch: int
+    classes: int | None
     words: str
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor | None]]:
         if isinstance(self.source, ImageStore):
             yield from self.source.test(self.batch)
         else:
@@ -44,18 +45,17 @@ class Inputs:
                 yield self.source[begin : begin + self.batch], None
 
     @property
-    def example(self) -> Tensor:
-        """The first few."""
+    def first(self) -> Tensor:
+        """The first batch."""
         x, _ = next(iter(self))
-        return x[:8]
+        return x
 
 
-def test_images(images: Images, model: nn.Module, batch: int) -> Inputs:
-    """The test set, standardised by channel over the training set, in the type of the weights."""
-    like = _like(model)
-    store = ImageStore(images, torch.device("cpu"), like.dtype, channels_last=False, margin=0)
+def test_images(images: Images, model: nn.Module, batch: int, *, normalize: bool = True) -> Inputs:
+    """The test set in the type of the weights, standardised by channel over the training set or not."""
+    store = image_store(images, model, torch.device("cpu"), normalize)
     number = len(images.y_test)
-    return Inputs(store, number, batch, f"{number} test images of {images.name}")
+    return Inputs(store, number, batch, images.n_classes, f"{number} test images of {images.name}")
 
 
 def random_inputs(
@@ -63,10 +63,7 @@ def random_inputs(
 ) -> Inputs:
     """Standard normal numbers of shape (samples, *shape), in the type of the weights."""
     generator = torch.Generator().manual_seed(seed)
-    x = torch.randn(samples, *shape, generator=generator).to(_like(model).dtype)
-    return Inputs(x, samples, batch, f"{samples} random inputs of {'x'.join(map(str, shape))}")
-
-
-def _like(model: nn.Module) -> Tensor:
-    """A tensor of the type of the weights."""
-    return next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
+    floating = (p.dtype for p in model.parameters() if p.is_floating_point())
+    x = torch.randn(samples, *shape, generator=generator).to(next(floating, torch.float32))
+    words = f"{samples} random inputs of {'x'.join(map(str, shape))}"
+    return Inputs(x, samples, batch, None, words)

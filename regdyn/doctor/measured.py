@@ -137,7 +137,7 @@ def measure(
             if not metrics.take_in(record, y):
                 sick[name] = None
 
-    store = _store(images, model, place, normalize)
+    store = image_store(images, model, place, normalize)
     size = metrics.samples_at_a_time(images.size)
     try:
         with torch_settings(count), torch.no_grad(), metrics.evaluating(model):
@@ -166,7 +166,7 @@ def measure(
     )
 
 
-def _store(images: Images, model: nn.Module, device: torch.device, normalize: bool) -> ImageStore:
+def image_store(images: Images, model: nn.Module, device: torch.device, normalize: bool) -> ImageStore:
     """The images in the type of the model's parameters."""
     if not normalize:
         ones = np.ones(images.channels)
