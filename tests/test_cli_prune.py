@@ -157,7 +157,7 @@ def test_nothing_dead(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = network(dead=0.0)
     save_file(model.state_dict(), "net.safetensors")
     code, out, err = run(capsys, "net.safetensors", *NET, *OUT, *INPUT)
-    assert code == 0 and out.startswith("0 of 28 filters removed.")
+    assert code == 0 and out.startswith("0 filters removed, 28 left (outputs included).")
     assert err == "Note: No filter can be removed: the slim network is the network as it was\n"
     written = load_file("slim.safetensors")
     assert all(torch.equal(written[name], value) for name, value in model.state_dict().items())

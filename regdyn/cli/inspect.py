@@ -159,9 +159,13 @@ def _measure(saved: SavedTensors, options: Mapping[str, Any]) -> Measured:
     from regdyn.cnn.data import make_images
     from regdyn.doctor.factory import make_model, network_of
     from regdyn.doctor.measured import measure
+    from regdyn.doctor.slim_file import about_slim, load_slim
 
-    if options["model"] is not None:
-        model: Any = make_model(options["model"])
+    model: Any
+    if about_slim(saved.path) is not None:
+        model = load_slim(saved.path, options["model"])
+    elif options["model"] is not None:
+        model = make_model(options["model"])
     else:
         model = network_of(saved)
     if model is None:

@@ -226,9 +226,10 @@ def _print(console: Console, slimmed: Slimmed, effect: Effect, words: str) -> No
     def say(text: str) -> None:
         console.print(text, highlight=False, soft_wrap=True)
 
-    filters = sum(layer.before for layer in slimmed.layers)
+    left = sum(layer.after for layer in slimmed.layers)
     say(
-        f"{slimmed.removed} of {filters} filters removed. Difference of the outputs on {words}, of the "
+        f"{slimmed.removed} filters removed, {left} left (outputs included). Difference of the outputs "
+        f"on {words}, of the "
         f"greatest output: {effect.difference:.2g} from the network as it was, "
         f"{effect.difference_from_zeroed:.2g} from it with its dead filters at zero."
     )
