@@ -7,14 +7,14 @@ import sys
 from collections.abc import Mapping
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from regdyn.cli.options import (
     check_outputs,
     command,
+    image_options,
     make_decays,
+    network_options,
     optimizer_options,
     option,
     output_options,
@@ -42,37 +42,14 @@ def _outlook_options() -> list[introspection.Parameter]:
 
 
 def _options() -> list[introspection.Parameter]:
-    file = introspection.Parameter(
-        "file",
-        introspection.Parameter.POSITIONAL_OR_KEYWORD,
-        annotation=Annotated[
-            Path,
-            typer.Argument(
-                help="A .safetensors file, a .pt, .pth or .ckpt file of torch with weights alone (code "
-                "in it is never run), or the folder of regdyn train --checkpoint.",
-                metavar="FILE",
-            ),
-        ],
-    )
     return [
-        file,
-        option(None, str | None, "--part", "Part of a file that holds several networks, such as "
-               "model_ema.", metavar="NAME"),
+        *network_options("for --data; not for networks of regdyn"),
         option("1e-3", str, "--threshold", "A filter with |gamma| below it counts as dead; above 0.",
                metavar="X"),
         option(None, str | None, "--psbn-alpha", "Constant that psBN adds, >= 0: no file of tensors "
                "holds it (0; that of a checkpoint of regdyn).", metavar="X"),
         *_outlook_options(),
-        option(None, str | None, "--data", "Measure on these images too: digits, objects, cifar10, … "
-               "as regdyn train takes, or a .npz file of x_train, y_train, x_test, y_test.",
-               metavar="TEXT"),
-        option(None, Path | None, "--data-dir", "Folder with the published archives of cifar10, "
-               "cifar100 and mnist.", metavar="DIR"),
-        option(None, str | None, "--model", "Builds the network for --data: package.module:factory, "
-               "your own code, called without arguments. A checkpoint of regdyn needs none.",
-               metavar="TEXT"),
-        option(True, bool, "--normalize/--no-normalize", "Give the images with mean 0 and std 1 in "
-               "each channel, or as they are."),
+        *image_options("Measure on these images too"),
         option("auto", str, "--device", "For --data: auto, cpu or cuda.", metavar="NAME"),
         option(None, Path | None, "--html", "Write a page with the table and the picture.",
                metavar="FILE"),

@@ -95,6 +95,38 @@ def std_options() -> list[inspect.Parameter]:
     ]  # fmt: skip
 
 
+def network_options(model: str) -> list[inspect.Parameter]:
+    """A file with the weights of a network, and what builds it; `model` says when it is needed."""
+    text = (
+        "A .safetensors file, a .pt, .pth or .ckpt file of torch with weights alone (code in it is "
+        "never run), or the folder of regdyn train --checkpoint."
+    )
+    file = inspect.Parameter(
+        "file",
+        inspect.Parameter.POSITIONAL_OR_KEYWORD,
+        annotation=Annotated[Path, typer.Argument(help=text, metavar="FILE")],
+    )
+    return [
+        file,
+        option(None, str | None, "--part", "Part of a file that holds several networks, such as "
+               "model_ema.", metavar="NAME"),
+        option(None, str | None, "--model", "What builds the network: package.module:factory, your own "
+               f"code, imported and called without arguments ({model}).", metavar="TEXT"),
+    ]  # fmt: skip
+
+
+def image_options(purpose: str) -> list[inspect.Parameter]:
+    """Images for a network; `purpose` begins the sentence that says what with."""
+    return [
+        option(None, str | None, "--data", f"{purpose}: digits, objects, cifar10, … as for regdyn "
+               "train, or a .npz file of x_train, y_train, x_test, y_test.", metavar="TEXT"),
+        option(None, Path | None, "--data-dir", "Folder with the published archives of cifar10, "
+               "cifar100 and mnist.", metavar="DIR"),
+        option(True, bool, "--normalize/--no-normalize", "Give the images with mean 0 and std 1 in "
+               "each channel, or as they are."),
+    ]  # fmt: skip
+
+
 def executor_options(several: str) -> list[inspect.Parameter]:
     """Who does the work, of which there are `several`."""
     return [

@@ -5,11 +5,17 @@ from __future__ import annotations
 import inspect
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
-
-from regdyn.cli.options import command, option, plain_console, print_table, progress_bar
+from regdyn.cli.options import (
+    command,
+    image_options,
+    network_options,
+    option,
+    plain_console,
+    print_table,
+    progress_bar,
+)
 from regdyn.errors import CheckFailed, InvalidParameter, MissingData
 from regdyn.parameters import check_integer, check_number
 
@@ -28,23 +34,8 @@ MAX_SEED = 2**63 - 1
 
 
 def _options() -> list[inspect.Parameter]:
-    file = inspect.Parameter(
-        "file",
-        inspect.Parameter.POSITIONAL_OR_KEYWORD,
-        annotation=Annotated[
-            Path,
-            typer.Argument(
-                help="Weights: .safetensors, .pt, .pth or .ckpt (no code in it is run), or the folder "
-                "that regdyn train --checkpoint wrote.",
-                metavar="FILE",
-            ),
-        ],
-    )
     return [
-        file,
-        option(None, str | None, "--model", "What builds the network: package.module:factory, which is "
-               "imported and called without arguments. Not needed for networks of regdyn.",
-               metavar="NAME"),
+        *network_options("not for networks of regdyn"),
         option(None, Path | None, "--out", "Write the slim network to this file of safetensors "
                "(required).", metavar="FILE"),
         option("1e-3", str, "--threshold", "A filter is dead with |gamma| below it; >= 0.",
@@ -53,13 +44,7 @@ def _options() -> list[inspect.Parameter]:
                "its weights below it; >= 0.", metavar="X"),
         option("1e-2", str, "--tolerance", "How far the outputs may move, of the greatest one; >= 0. "
                "Beyond that no file is written.", metavar="X"),
-        option(None, str | None, "--data", "Compare on these test images: digits, objects, … as for "
-               "regdyn train, or a .npz file of x_train, y_train, x_test, y_test (a checkpoint's own, "
-               "where they are here).", metavar="TEXT"),
-        option(None, Path | None, "--data-dir", "Folder with the published archives of cifar10, "
-               "cifar100 and mnist.", metavar="DIR"),
-        option(True, bool, "--normalize/--no-normalize", "Give the images with mean 0 and std 1 in "
-               "each channel, or as they are."),
+        *image_options("Compare on these test images (a checkpoint's own, where they are here)"),
         option(None, str | None, "--input", "Compare on random inputs, standard normal, of this shape: "
                "3x32x32 (channels, rows, columns).", metavar="SHAPE"),
         option("64", str, "--samples", "Random inputs, in [1, 100000].", metavar="N"),
@@ -68,8 +53,6 @@ def _options() -> list[inspect.Parameter]:
         option("1", str, "--threads", "Threads of torch where latency is measured, in [1, 1024].",
                metavar="N"),
         option("0", str, "--seed", "Of the random inputs.", metavar="N"),
-        option(None, str | None, "--part", "Part of the file to take the weights from, such as "
-               "model_ema.", metavar="NAME"),
         option(False, bool, "--json", "Print JSON instead of tables."),
         option(False, bool, "--force", "Overwrite an existing file."),
         option(False, bool, "--quiet", "No tables, no notes, no progress."),
