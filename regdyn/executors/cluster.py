@@ -167,26 +167,45 @@ class Dask(Executor):
 
     def _next(self, ended: queue.SimpleQueue[Future]) -> Future:
         """The next future that has ended, as long as somebody is there who could end it."""
-        lost = alone = 0.0
+        look = self._lookout()
         while True:
             try:
                 return ended.get(timeout=PATIENCE)
             except queue.Empty:
-                there = self._client.status == "running"
-                lost = 0.0 if there else lost + PATIENCE
-                alone = 0.0 if there and self._threads() else alone + PATIENCE
-                if lost > TIMEOUT:
-                    raise WorkerLost("the scheduler has gone") from None
-                if alone > NOBODY:
-                    raise WorkerLost(f"for {NOBODY:g} s no worker has been there") from None
+                look(PATIENCE)
 
     def _result(self, future: Future) -> Any:
-        try:
-            return future.result()
-        except KilledWorker:
-            raise WorkerLost(f"{DEATHS} workers died over the same work") from None
-        except CancelledError:
-            raise WorkerLost("the scheduler has gone") from None
+        """What a future that has ended came to; again somebody's work if its worker died with it."""
+        look, patience = self._lookout(), PATIENCE
+        while True:
+            try:
+                return future.result(timeout=patience)
+            except KilledWorker:
+                raise WorkerLost(f"{DEATHS} workers died over the same work") from None
+            except CancelledError:
+                raise WorkerLost("the scheduler has gone") from None
+            except TimeoutError:
+                if future.status == "error":
+                    raise
+                look(patience)
+                # A large result may take longer on its way.
+                patience *= 2
+
+    def _lookout(self) -> Callable[[float], None]:
+        """Told of seconds in vain, it raises WorkerLost once nobody has been there for too many."""
+        lost = alone = 0.0
+
+        def look(waited: float) -> None:
+            nonlocal lost, alone
+            there = self._client.status == "running"
+            lost = 0.0 if there else lost + waited
+            alone = 0.0 if there and self._threads() else alone + waited
+            if lost > TIMEOUT:
+                raise WorkerLost("the scheduler has gone") from None
+            if alone > NOBODY:
+                raise WorkerLost(f"for {NOBODY:g} s no worker has been there") from None
+
+        return look
 
     def close(self) -> None:
         self._started.close()

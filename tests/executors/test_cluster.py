@@ -157,6 +157,26 @@ def test_no_worker_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
                 )
 
 
+def test_the_last_worker_dies_with_its_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A result lies in the worker until it is fetched."""
+    monkeypatch.setattr(dask_executor, "NOBODY", 2.0)
+    wait = Dask._next
+
+    with cluster(tmp_path) as processes:
+        worker = processes.worker()
+
+        def killed_at_the_end(executor: Dask, ended: Any) -> Any:
+            future = wait(executor, ended)
+            worker.kill()
+            worker.wait()
+            return future
+
+        monkeypatch.setattr(Dask, "_next", killed_at_the_end)
+        with Dask(processes.address) as executor:
+            with pytest.raises(regdyn.WorkerLost, match="for 2 s no worker has been there"):
+                regdyn.sweep(AXES, out=tmp_path / "map.zarr", executor=executor, **FIXED)
+
+
 def test_runs_at_one_scheduler_do_not_hear_each_other(tmp_path: Path) -> None:
     def work(item: str, threads: int, tell: Any) -> str:
         for _ in range(20):
