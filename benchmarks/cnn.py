@@ -249,12 +249,7 @@ def main() -> None:
     narrow_numbers(report, images, device, options.rounds)
     packing(report, device, options.rounds)
     get_reusable_executor().shutdown()  # whose time would count as that of other programs
-    report.conclude()
-    report.write(
-        "", f"Other programs and the hypervisor had {others.share():.0%} of the processors' time."
-    )
-    if options.out is not None:
-        options.out.write_text("\n".join(report.text) + "\n", encoding="utf-8")
+    report.finish(others, options.out)
 
 
 if __name__ == "__main__":

@@ -181,3 +181,12 @@ class Report:
             "",
             f"{len(self.wants) - len(missed)} of {len(self.wants)} wants are met.",
         )
+
+    def finish(self, others: Interference, out: Path | None) -> None:
+        """The conclusion, what others took of the processors, and all of it to a file."""
+        self.conclude()
+        self.write(
+            "", f"Other programs and the hypervisor had {others.share():.0%} of the processors' time."
+        )
+        if out is not None:
+            out.write_text("\n".join(self.text) + "\n", encoding="utf-8")

@@ -208,12 +208,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for text in MODELS:
             measure(report, text, device, options.rounds, Path(folder))
-    report.conclude()
-    report.write(
-        "", f"Other programs and the hypervisor had {others.share():.0%} of the processors' time."
-    )
-    if options.out is not None:
-        options.out.write_text("\n".join(report.text) + "\n", encoding="utf-8")
+    report.finish(others, options.out)
 
 
 if __name__ == "__main__":

@@ -264,12 +264,7 @@ def main() -> None:
     chunks(report, rounds)
     workers(report, rounds, steps)
     memory(report, options.quick)
-    report.conclude()
-    report.write(
-        "", f"Other programs and the hypervisor had {others.share():.0%} of the processors' time."
-    )
-    if options.out is not None:
-        options.out.write_text("\n".join(report.text) + "\n", encoding="utf-8")
+    report.finish(others, options.out)
 
 
 if __name__ == "__main__":

@@ -266,12 +266,7 @@ def main() -> None:
     )  # fmt: skip
     against_torch(report, options.rounds)
     batches(report, options.rounds)
-    report.conclude()
-    report.write(
-        "", f"Other programs and the hypervisor had {others.share():.0%} of the processors' time."
-    )
-    if options.out is not None:
-        options.out.write_text("\n".join(report.text) + "\n", encoding="utf-8")
+    report.finish(others, options.out)
 
 
 if __name__ == "__main__":

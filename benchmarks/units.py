@@ -112,12 +112,7 @@ def main() -> None:
         seconds = float(np.median([run(seed)[0] for seed in range(ROUNDS)]))
         rows.append([str(batch), f"{size / seconds:.3g}", f"{batch * size / seconds:.3g}"])
     report.table(["batch", "million unit-steps/s", "million samples/s"], rows)
-    report.conclude()
-    report.write(
-        "", f"Other programs and the hypervisor had {others.share():.0%} of the processors' time."
-    )
-    if options.out is not None:
-        options.out.write_text("\n".join(report.text) + "\n", encoding="utf-8")
+    report.finish(others, options.out)
 
 
 if __name__ == "__main__":

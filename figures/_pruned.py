@@ -55,7 +55,7 @@ TASK = "synthetic:classes=10,n_train=1000,n_test=2000,clutter=0.5"
 
 _SMALL = {
     "cifar10": TASK, VGG11: "basicnet:width=0.25", "vgg19": "basicnet:width=0.25",
-    "resnet18": "resnet20", "conv4": "conv4",
+    "resnet18": "resnet20",
 }  # fmt: skip
 
 
@@ -92,12 +92,12 @@ def pruned(
 
 
 NAMES: Mapping[str, str] = {"smallest": "small", "random": "random", "largest": "large"}
+MEASURES: Mapping[str, str] = {"ebn": "E[BN]", "l2": "L2 norm"}
 
 
 def described(target: str, rate: int, importance: str) -> str:
     """What goes, in words."""
-    kind = {"ebn": "E[BN]", "l2": "L2 norm"}[importance]
-    return f"{NAMES[target]}, {kind}, {rate} %"
+    return f"{NAMES[target]}, {MEASURES[importance]}, {rate} %"
 
 
 # What runs of pruning say

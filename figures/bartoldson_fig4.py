@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import xarray
 from _cnn import Preset, Settings
-from _pruned import NAMES, RETRAIN, TRAINED, instability, presets, pruned, test_accuracy
+from _pruned import MEASURES, NAMES, RETRAIN, TRAINED, instability, presets, pruned, test_accuracy
 from _trained import Found, draw_bars, per_run, redraw
 from matplotlib.figure import Figure
 
@@ -23,8 +23,7 @@ PRESETS = presets(smoke=600, digits=3000)
 
 
 def label(target: str, importance: str) -> str:
-    kind = {"ebn": "E[BN]", "l2": "L2 norm"}[importance]
-    return "random" if target == "random" else f"{NAMES[target]}, {kind}"
+    return "random" if target == "random" else f"{NAMES[target]}, {MEASURES[importance]}"
 
 
 def settings(preset: Preset) -> dict[tuple[str, ...], Settings]:

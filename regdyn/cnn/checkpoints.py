@@ -71,12 +71,8 @@ def save(folder: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) 
         raise InvalidParameter("checkpoint", "a folder that can be written", got) from None
     name = f"step-{int(about['step']):09d}.safetensors"
     with written_whole("checkpoint", folder / name, force=True) as temporary:
-        try:
-            save_file(
-                {key: value.detach().cpu().contiguous() for key, value in tensors.items()}, temporary
-            )
-        except SafetensorError as error:
-            raise OSError(str(error)) from None
+        plain = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+        write_tensors(plain, temporary)
         digest = _sha256(temporary)
     index = {"format": FORMAT, "tensors": name, "sha256": digest, **about}
     with written_whole("checkpoint", folder / INDEX, force=True) as temporary:
@@ -84,6 +80,16 @@ def save(folder: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) 
     for other in folder.glob("step-*.safetensors"):
         if other.name != name:
             other.unlink(missing_ok=True)
+
+
+def write_tensors(
+    tensors: dict[str, Tensor], path: Path, metadata: dict[str, str] | None = None
+) -> None:
+    """Write a file of safetensors; OSError where that fails."""
+    try:
+        save_file(tensors, path, metadata)
+    except SafetensorError as error:
+        raise OSError(str(error)) from None
 
 
 def load(folder: str | os.PathLike[str], name: str = "checkpoint") -> Checkpoint:

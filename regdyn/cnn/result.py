@@ -19,7 +19,7 @@ from regdyn.cnn.models.base import Network
 from regdyn.dynamics.result import provenance
 from regdyn.nets import sparsity as measures
 from regdyn.nets.pruning.pruner import Pruner
-from regdyn.nets.run_result import Array, RunResult
+from regdyn.nets.run_result import Array, RunResult, variable_name
 
 if TYPE_CHECKING:
     import xarray
@@ -223,7 +223,7 @@ class CnnResult(RunResult):
         removed = [record.removed for record in records]
         variables: dict[str, Any] = (
             self.curves()
-            | self.pruning_variables(_tag)
+            | self.pruning_variables(variable_name)
             | {
                 "train_error": share([r.train_error for r in records], "training error"),
                 "error_zeroed": share(
@@ -265,7 +265,7 @@ class CnnResult(RunResult):
             "active_share": "share of the samples and positions where the unit is active",
             "peak": "greatest absolute activation over the training set",
         }
-        for i, name in enumerate(map(_tag, names)):
+        for i, name in enumerate(map(variable_name, names)):
             for quantity, text in per_unit.items():
                 if quantity in _ARRAYS:
                     rows = [getattr(record, quantity)[i] for record in records]
@@ -285,11 +285,6 @@ class CnnResult(RunResult):
         if self.ensemble_error is not None:
             attributes["ensemble_error"] = self.ensemble_error
         return xarray.Dataset(variables, coordinates, attributes)
-
-
-def _tag(layer: str) -> str:
-    """The name of a layer in those of variables."""
-    return layer.replace(" ", "_")
 
 
 def _device(config: CnnConfig) -> str:

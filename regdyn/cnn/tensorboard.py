@@ -13,6 +13,7 @@ from regdyn.cnn.metrics import counted
 from regdyn.cnn.result import Record
 from regdyn.cnn.training import checkpoint_folders
 from regdyn.errors import InvalidParameter
+from regdyn.nets.run_result import variable_name
 
 
 class Board:
@@ -67,6 +68,6 @@ class Board:
             if np.isfinite(value):
                 writer.add_scalar(name, value, record.step)
         for i, layer in enumerate(counted(config.blueprint)):
-            name = layer.name.replace(" ", "_")
+            name = variable_name(layer.name)
             write_layer(writer, record.step, name, record.gamma[i], record.beta[i], config.threshold)
         writer.flush()

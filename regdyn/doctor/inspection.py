@@ -26,7 +26,7 @@ from regdyn.doctor.layers import find_layers
 from regdyn.doctor.measured import Measured
 from regdyn.doctor.origin import Training, noise_of_scales, training_of
 from regdyn.doctor.outlook import SIGMA, Outlook, look_ahead
-from regdyn.doctor.readings import NEVER_FIRES, THRESHOLD
+from regdyn.doctor.readings import NEVER_FIRES
 from regdyn.doctor.reports import (
     Deaths,
     LayerReport,
@@ -40,6 +40,7 @@ from regdyn.dynamics.result import netcdf_bytes, provenance
 from regdyn.errors import InvalidParameter
 from regdyn.files import written_whole
 from regdyn.nets import sparsity
+from regdyn.nets.mlp import SCALE_THRESHOLD
 from regdyn.nets.run_result import training_format
 from regdyn.nets.sparsity import Array, LayerSparsity
 from regdyn.optimizers import Optimizer
@@ -397,7 +398,7 @@ _COLUMNS = {
 def inspect(
     source: SavedTensors | Mapping[str, Tensor] | str | os.PathLike[str],
     *,
-    threshold: float = THRESHOLD,
+    threshold: float = SCALE_THRESHOLD,
     alpha: float | None = None,
     measured: Measured | None = None,
 ) -> Inspection:

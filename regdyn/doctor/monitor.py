@@ -18,7 +18,6 @@ from regdyn.cnn.psbn import PostShifted
 from regdyn.doctor.activations import BatchNorm, bare, batch_norms, check_followed, watch_activations
 from regdyn.doctor.gradient_noise import variance_from_moments
 from regdyn.doctor.readings import (
-    THRESHOLD,
     BatchActivity,
     LayerReading,
     Reading,
@@ -31,6 +30,7 @@ from regdyn.dynamics.result import netcdf_bytes, provenance
 from regdyn.errors import InvalidParameter, missing_library
 from regdyn.files import written_whole
 from regdyn.nets import sparsity as measures
+from regdyn.nets.mlp import SCALE_THRESHOLD
 from regdyn.parameters import check_choice, check_integer, check_number
 
 if TYPE_CHECKING:
@@ -272,7 +272,7 @@ class SparsityMonitor:
             "model": self.model_name,
             "every": self.every,
             "steps": self.steps,
-            "threshold": THRESHOLD,
+            "threshold": SCALE_THRESHOLD,
             "slope": self.slope,
         }
         return to_dataset(self.readings, self.layer_names, self.slope, attributes)
@@ -320,7 +320,7 @@ class SparsityMonitor:
 
         title = f"{self.model_name}, every {self.every} steps"
         gamma, beta = over_time("gamma"), over_time("beta")
-        return plot_scales(self.times, chosen, gamma, beta, THRESHOLD, title=title, figure=figure)
+        return plot_scales(self.times, chosen, gamma, beta, SCALE_THRESHOLD, title=title, figure=figure)
 
     # States
 
@@ -385,7 +385,7 @@ class SparsityMonitor:
             f"SparsityMonitor({self.model_name}: {many(len(layers), 'batch normalisation')}, "
             f"{many(last.units, 'filter')}; every {many(self.every, 'step')}, "
             f"{many(len(self.readings), 'record')}, the last at step {last.step})",
-            f"  |gamma| < {THRESHOLD:g}: {last.sparsity:.1%} of the filters "
+            f"  |gamma| < {SCALE_THRESHOLD:g}: {last.sparsity:.1%} of the filters "
             f"({first.sparsity:.1%} at step {first.step})",
             f"  practically never fire: {many(last.never_fire, 'filter')} "
             f"({first.never_fire} at step {first.step})",

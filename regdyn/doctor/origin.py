@@ -10,6 +10,7 @@ from regdyn.cnn.models import Network
 from regdyn.doctor.gradient_noise import noise_from_moments
 from regdyn.doctor.tensors import SavedTensors
 from regdyn.errors import InvalidParameter
+from regdyn.nets.mlp import slope_below
 from regdyn.nets.sparsity import Array
 from regdyn.optimizers import Optimizer, make_optimizer
 
@@ -57,13 +58,12 @@ def training_of(saved: SavedTensors) -> Training | None:
     try:
         rule: dict[str, Any] = dict(config["optimizer"])
         optimizer = make_optimizer(rule.pop("type"), **rule)
-        slopes = {"relu": 0.0, "leaky_relu": float(config["slope"]), "linear": 1.0}
         return Training(
             optimizer=replace(optimizer, lr=optimizer.lr * float(config["gamma_lr"])),
             lam=float(config["lam"]),
             regularization=str(config["regularization"]),
             alpha=float(config["alpha"]),
-            slope=slopes.get(str(config["activation"])),
+            slope=slope_below(str(config["activation"]), float(config["slope"])),
             constant=config["schedule"]["type"] == "Constant",
             data=str(config["data"]["name"]),
         )

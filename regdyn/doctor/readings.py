@@ -11,14 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regdyn.nets import sparsity as measures
+from regdyn.nets.mlp import SCALE_THRESHOLD
+from regdyn.nets.run_result import variable_name
 from regdyn.nets.sparsity import Array
 
 if TYPE_CHECKING:
     import xarray
     from torch.utils.tensorboard import SummaryWriter
-
-THRESHOLD = 1e-3
-"""On |gamma|, below which a filter counts as dead (mehta2019; zhou2020)."""
 
 NEVER_FIRES = 1e-3
 """Activation probability below which a filter practically never fires: our choice."""
@@ -86,8 +85,8 @@ class LayerReading:
 
     @property
     def sparsity(self) -> float:
-        """Share of the filters with |gamma| below `THRESHOLD`."""
-        return float(np.mean(np.abs(self.gamma) < THRESHOLD))
+        """Share of the filters with |gamma| below `SCALE_THRESHOLD`."""
+        return float(np.mean(np.abs(self.gamma) < SCALE_THRESHOLD))
 
     @property
     def never_fire(self) -> int:
@@ -116,7 +115,7 @@ class Reading:
 
     @property
     def sparsity(self) -> float:
-        """Share of all filters with |gamma| below `THRESHOLD`."""
+        """Share of all filters with |gamma| below `SCALE_THRESHOLD`."""
         return sum(layer.sparsity * layer.units for layer in self.layers) / self.units
 
     @property
@@ -267,17 +266,12 @@ def write_reading(writer: SummaryWriter, reading: Reading, names: Sequence[str])
     scalar("dead by scale/all", reading.sparsity)
     scalar("never fire/all", reading.never_fire)
     for layer, name in zip(reading.layers, map(variable_name, names)):
-        write_layer(writer, reading.step, name, layer.gamma, layer.beta, THRESHOLD)
+        write_layer(writer, reading.step, name, layer.gamma, layer.beta, SCALE_THRESHOLD)
         scalar(f"never fire/{name}", layer.never_fire)
         scalar(f"active, predicted/{name}", float(layer.probability.mean()))
         scalar(f"gradient noise of gamma/{name}", layer.sigma)
         if layer.activity is not None:
             scalar(f"active, measured/{name}", float(layer.activity.active_share.mean()))
-
-
-def variable_name(layer: str) -> str:
-    """The name of a layer where "/" and blanks would mean something else."""
-    return layer.replace(" ", "_").replace("/", "_")
 
 
 def _where_finite(function: Callable[..., Array], gamma: NDArray, beta: NDArray) -> Array:

@@ -11,10 +11,10 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from regdyn.cnn import models
+from regdyn.cnn.checkpoints import write_tensors
 from regdyn.cnn.models import Setting
 from regdyn.doctor.factory import make_model
 from regdyn.doctor.kinds import CONVOLUTIONS, TRANSPOSED, Mixing, Norm, is_depthwise
@@ -66,10 +66,7 @@ def save_slim(
         if isinstance(value, Tensor)
     }
     with written_whole(name, path, force) as temporary:
-        try:
-            save_file(tensors, temporary, metadata)
-        except SafetensorError as error:
-            raise OSError(str(error)) from None
+        write_tensors(tensors, temporary, metadata)
 
 
 def about_slim(path: str | os.PathLike[str]) -> dict[str, Any] | None:

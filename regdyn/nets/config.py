@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from regdyn.dynamics.optimization import OptimizationConfig
 from regdyn.errors import InvalidParameter
-from regdyn.nets.mlp import INITS
+from regdyn.nets.mlp import INITS, slope_below
 from regdyn.nets.penalties import Penalty, Slimming, make_penalty
 from regdyn.nets.pruning.config import Pruning, make_pruning
 from regdyn.nets.pruning.importance import make_importance
@@ -103,10 +103,7 @@ class NetworkConfig(OptimizationConfig, ABC):
         self._store("init", check_choice("init", self.init, INITS))
         self._store("penalty", make_penalty(self.penalty))
         self._store("times", self._checked_times())
-        if isinstance(self.prune, str):
-            self._store("prune", make_pruning(self.prune))
-        elif not isinstance(self.prune, Pruning | None):
-            raise InvalidParameter("prune", "a Pruning or its text", self.prune)
+        self._store("prune", make_pruning(self.prune))
 
     def _checked_times(self) -> NDArray[np.int64]:
         if self.times is None:
@@ -193,7 +190,7 @@ class NetworkConfig(OptimizationConfig, ABC):
     @property
     def slope_below(self) -> float | None:
         """Slope of the activation below 0; None where it is not linear there."""
-        return {"relu": 0.0, "leaky_relu": self.slope, "linear": 1.0}.get(self.activation)
+        return slope_below(self.activation, self.slope)
 
     def _check_scales(self) -> None:
         """Without normalisation there is no gamma to be set or penalised."""

@@ -78,6 +78,11 @@ ACTIVATIONS: dict[str, Activation] = {
 }
 
 
+def slope_below(activation: str, slope: float) -> float | None:
+    """Slope of an activation below 0, of leaky ReLU `slope`; None where it is not linear there."""
+    return {"relu": 0.0, "leaky_relu": slope, "linear": 1.0}.get(activation)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
     r"""Hidden layers z = W x, u = gamma (z - mean) / sqrt(var + eps) + beta + alpha, y = activation(u).

@@ -323,6 +323,11 @@ def save_runs(
             temporary.write_text(json.dumps({"results": runs}, indent=1))
 
 
+def variable_name(layer: str) -> str:
+    """The name of a layer where "/" and blanks would mean something else."""
+    return layer.replace(" ", "_").replace("/", "_")
+
+
 def training_format(path: str | os.PathLike[str]) -> str:
     """The suffix of `path` if runs can be saved there, else InvalidParameter."""
     suffix = os.path.splitext(path)[1].lower()

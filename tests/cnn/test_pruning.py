@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import pickle
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from graphs import compute_in_place_of_replaying
 from numpy.typing import NDArray
 
 import regdyn
@@ -343,24 +342,9 @@ def test_parameters_stay_where_a_graph_finds_them() -> None:
 
 def test_an_event_between_replays_of_a_graph(monkeypatch: pytest.MonkeyPatch) -> None:
     """A stand-in for a CUDA graph, which computes anew what was recorded."""
-    recorded: list[Any] = []
     settings = config(model="basicnet:width=0.25", prune="largest:start=0,end=15", times=[20])
     going = Run(settings, make_store(settings))
-    compute = going._forward_backward
-
-    class Graph:
-        def replay(self) -> None:
-            compute(recorded[-1])
-
-    @contextmanager
-    def graph(graph: Graph, stream: object) -> Iterator[None]:
-        with monkeypatch.context() as patched:
-            patched.setattr(going, "_forward_backward", recorded.append)
-            yield
-
-    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
-    monkeypatch.setattr(torch.cuda, "graph", graph)
-    monkeypatch.setattr(torch.cuda, "current_stream", lambda: None)
+    compute_in_place_of_replaying(monkeypatch, going)
     with torch_settings(1):
         going.prune()
         going.model.train()

@@ -8,8 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +16,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 import xarray
+from graphs import compute_in_place_of_replaying
 
 import regdyn
 from regdyn.cnn import checkpoints, metrics
-from regdyn.cnn._batches import Choice, Order
+from regdyn.cnn._batches import Order
 from regdyn.cnn._run import Run, make_store
 from regdyn.cnn._turns import torch_settings
 from regdyn.cnn.config import CnnConfig
@@ -416,25 +415,9 @@ def test_other_errors_are_not_taken_for_memory(monkeypatch: pytest.MonkeyPatch) 
 
 def test_what_precedes_a_recorded_graph_leaves_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
     """The warm-up before a CUDA graph, here with a stand-in that computes anew what was recorded."""
-    recorded: list[Choice] = []
     settings = config(model="basicnet:width=0.25")
     going = Run(settings, make_store(settings))
-    compute = going._forward_backward
-
-    class Graph:
-        def replay(self) -> None:
-            compute(recorded[-1])
-
-    @contextmanager
-    def graph(graph: Graph, stream: object) -> Iterator[None]:
-        # What is recorded is not computed.
-        with monkeypatch.context() as patched:
-            patched.setattr(going, "_forward_backward", recorded.append)
-            yield
-
-    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
-    monkeypatch.setattr(torch.cuda, "graph", graph)
-    monkeypatch.setattr(torch.cuda, "current_stream", lambda: None)
+    compute_in_place_of_replaying(monkeypatch, going)
     with torch_settings(1):
         going.model.train()
         going._compute = going._captured(going.order.at(1))

@@ -171,8 +171,8 @@ class Pruning:
         return self.target + (":" + ",".join(settings) if settings else "")
 
 
-def make_pruning(text: str) -> Pruning | None:
-    """What `text` says: TARGET or TARGET:KEY=VALUE,…, or None for "none".
+def make_pruning(pruning: str | Pruning | None) -> Pruning | None:
+    """A pruning from its text, TARGET or TARGET:KEY=VALUE,…; "none" is None.
 
     Keys are the other parameters of `Pruning`; several numbers have slashes, names plus signs between
     them: "largest:fraction=0.3/0.3/0.9,layers=C5+C6+C7,retrain=400".
@@ -180,11 +180,15 @@ def make_pruning(text: str) -> Pruning | None:
     Raises
     ------
     InvalidParameter
-        For "prune": an unknown target or key, or a value that cannot be used.
+        For "prune": an unknown target or key, a value that cannot be used, and what is no pruning.
     """
-    if text == "none":
+    if pruning is None or isinstance(pruning, Pruning):
+        return pruning
+    if not isinstance(pruning, str):
+        raise InvalidParameter("prune", "a Pruning or its text", pruning)
+    if pruning == "none":
         return None
-    return make_named("prune", text, {t: _maker(t) for t in TARGETS}, others=["none"])
+    return make_named("prune", pruning, {t: _maker(t) for t in TARGETS}, others=["none"])
 
 
 def _maker(target: str) -> Callable[..., Pruning]:
